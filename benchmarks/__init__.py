@@ -1,0 +1,1 @@
+"""Measurements: each prints one table and can write it as JSON for docs/results."""

@@ -1,0 +1,100 @@
+"""The tables of docs/results.md: one JSON each in docs/results/, written by the tools that measured them.
+
+    python -m benchmarks.results add runs/x/eval/report.json --name=NAME --title=TITLE --command=COMMAND
+    python -m benchmarks.results render
+
+A JSON holds name, title, command, machine, git revision, note and rows; `render` makes docs/results.md of all.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import sys
+
+from robustdepth.runtime.workdir import git_revision
+
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+SHOWN = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
+
+
+def machine() -> str:
+    """Processor, cores and accelerators of this machine in words."""
+    import jax
+
+    kinds = {device.device_kind for device in jax.devices()}
+    return f"{os.cpu_count()} cores, {platform.machine()}, {jax.device_count()} x {', '.join(sorted(kinds))}"
+
+
+def record(path: str | pathlib.Path, title: str, rows: list[dict], note: str = "", command: str = "") -> None:
+    """Writes one table; `command` is by default the one that is running."""
+    path = pathlib.Path(path)
+    table = {
+        "name": path.stem,
+        "title": title,
+        "command": command or "python " + " ".join(sys.orig_argv[1:]),
+        "machine": machine(),
+        "git": git_revision(),
+        "date": datetime.date.today().isoformat(),
+        "note": note,
+        "rows": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def rows_of_report(report: dict) -> list[dict]:
+    """The model and the trivial baselines of every protocol of an evaluation's report.json."""
+    rows = []
+    for name, result in report["protocols"].items():
+        lines = {"model": result["metrics"], **result.get("baselines", {})}
+        for who, metrics in lines.items():
+            shown = {key: round(metrics[key], 4) for key in (*SHOWN, *metrics) if key in metrics}
+            alignment = result.get("alignment", "")
+            rows.append({"protocol": name, "alignment": alignment, "images": result["count"], "who": who, **shown})
+    return rows
+
+
+def render() -> str:
+    """docs/results.md from docs/results/*.json."""
+    parts = [
+        "# Measured results\n",
+        "Every table was written by the command above it; the JSON of that name in `results/` is the full record.",
+        "Goals that were missed and experiments that failed stay here.\n",
+    ]
+    for path in sorted((DOCS / "results").glob("*.json")):
+        table = json.loads(path.read_text())
+        parts += [f"## {table['title']}\n", f"`{path.stem}`, {table['date']}, revision {table['git'][:12]}"]
+        parts += [f"({table['machine']}):\n", f"    {table['command']}\n", markdown(table["rows"])]
+        parts += [table["note"] + "\n"] if table["note"] else []
+    return "\n".join(parts)
+
+
+def markdown(rows: list[dict]) -> str:
+    """Rows as a Markdown table; columns in the order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    add = actions.add_parser("add", help="keep an evaluation's report.json as a table")
+    add.add_argument("report", type=pathlib.Path)
+    for word in ("name", "title", "command"):
+        add.add_argument(f"--{word}", required=True)
+    add.add_argument("--note", default="")
+    actions.add_parser("render", help="write docs/results.md")
+    options = parser.parse_args()
+    if options.action == "add":
+        rows = rows_of_report(json.loads(options.report.read_text()))
+        record(DOCS / "results" / f"{options.name}.json", options.title, rows, options.note, options.command)
+    (DOCS / "results.md").write_text(render())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Every option with its default: the usual recipe for KITTI networks (640x192, batch 12, Adam 1e-4).
+
+Experiments start from `base.get_config()` and change what differs. `robustdepth.runtime.config` checks keys, types and
+choices against this file. Use tuples, never lists, so that the command line can override them.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            name="base",
+            seed=0,
+            image_size=(192, 640),  # height, width that the networks see; multiples of 16
+            batch_size=12,  # global, over all devices
+            data=dict(
+                # "none" (the procedural world alone), "kitti_raw", "kitti_odometry", "frames" (own footage), "packed"
+                name="none",
+                root="",  # folder of the recordings
+                split="",  # split file with lines "folder frame l|r"; empty: every frame that has the wanted views
+                sequences=(),  # drives or odometry sequences to use; empty: all found
+                views=("previous", "next"),  # source views: "previous", "next", "stereo"
+                world_share=0.0,  # share of every batch that the procedural world renders; 1.0 with name="none"
+                frame_step=1,  # distance between target and temporal sources, in frames
+                grey=0.0,  # probability that the networks see a sample in grey (for footage that is grey)
+                flip=True,
+                jitter=(0.2, 0.2, 0.2, 0.1),  # brightness, contrast, saturation, hue; applied with p = 0.5
+                threads=4,  # decoding threads
+                max_bad_images=16,  # unreadable images that training replaces and counts before it stops
+            ),
+            model=dict(
+                encoder="resnet18",  # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0
+                pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones
+                decoder_width=1.0,  # multiplies the decoder's channels (256, 128, 64, 32, 16)
+                pose_encoder="resnet18",
+                pose_pretrained="",
+                pose_scale=0.01,
+                scales=4,
+                min_depth=0.1,
+                max_depth=100.0,
+                initial_depth=10.0,  # depth of an untrained network
+                dtype="float32",  # compute type of the networks: float32 or bfloat16; geometry and losses stay float32
+            ),
+            loss=dict(  # weights; 0 switches a term off. A weight may be a schedule "start:end:steps".
+                photometric=1.0,
+                ssim_share=0.85,
+                auto_mask=True,
+                min_reprojection=True,
+                smoothness=1e-3,  # divided by 2^k at scale k
+                geometric=0.0,
+                velocity=0.0,
+            ),
+            optimizer=dict(
+                learning_rate=1e-4,
+                steps=66_000,
+                warmup_steps=0,
+                drops=(0.75,),  # fractions of the training at which the rate is multiplied by drop_factor
+                drop_factor=0.1,
+                weight_decay=0.0,
+                clip_norm=1.0,  # global gradient norm; 0: no clipping
+                ema_decay=0.0,  # 0: no averaging
+            ),
+            sharding=dict(
+                axis="data",
+                rules=((".*", ()),),  # (regex on the parameter's path, partition spec); the first match counts
+            ),
+            log=dict(every=50, images_every=2_000),
+            checkpoint=dict(every=2_000, keep=3),
+            health=dict(max_skipped_in_row=5, min_spread=0.02, max_auto_mask=0.98, max_translation=20.0),
+        )
+    )

@@ -1,0 +1,18 @@
+r"""The standard monocular recipe on KITTI raw: ResNet-18, 640x192, batch 12, 20 epochs of the Zhou split.
+
+    python -m robustdepth.train --config=configs/kitti_mono_resnet18.py --workdir=DIR \
+        --config.data.root=KITTI --config.data.split=train_files.txt --config.model.pretrained=resnet18.pth
+
+39,810 examples / 12 x 20 epochs = 66,350 steps; the rate drops after 15 of the 20 epochs.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = "kitti_mono_resnet18"
+    config.data.name = "kitti_raw"
+    config.data.views = ("previous", "next")
+    config.optimizer.steps = 66_350
+    return config

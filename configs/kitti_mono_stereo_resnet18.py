@@ -1,0 +1,16 @@
+r"""The standard recipe with both kinds of source view on KITTI raw: metric depth, and motion learned beside it.
+
+    python -m robustdepth.train --config=configs/kitti_mono_stereo_resnet18.py --workdir=DIR \
+        --config.data.root=KITTI --config.data.split=train_files.txt --config.model.pretrained=resnet18.pth
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = "kitti_mono_stereo_resnet18"
+    config.data.name = "kitti_raw"
+    config.data.views = ("previous", "next", "stereo")
+    config.optimizer.steps = 66_350
+    return config

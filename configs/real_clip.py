@@ -1,0 +1,35 @@
+r"""Any small folders of KITTI-layout footage, half of every batch joined by the procedural world, on two CPU cores.
+
+    python -m robustdepth.train --config=configs/real_clip.py --workdir=runs/real \
+        --config.data.root=KITTI_ODOMETRY --config.data.sequences="('00','06','91')"
+
+Sequences with one camera and with two may be mixed: a sample uses the views it has. The world's and the rig's baselines
+make depth metric. Set --config.data.name=kitti_raw for raw drives; with an accelerator, prefer ImageNet weights and
+more pixels: --config.model.encoder=efficientnet_lite0 --config.model.pretrained=package.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = "real_clip"
+    config.image_size = (64, 208)
+    config.batch_size = 8
+    config.data.name = "kitti_odometry"
+    config.data.views = ("previous", "next", "stereo")
+    config.data.world_share = 0.5
+    config.data.grey = 0.5
+    config.model.encoder = "resnet_tiny"
+    config.model.pose_encoder = "resnet_tiny"
+    config.model.decoder_width = 0.25
+    config.model.pose_scale = 0.1
+    config.model.scales = 2  # each further scale costs as much of the loss again
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.steps = 4_500
+    config.optimizer.warmup_steps = 100
+    config.optimizer.drops = (0.75, 0.92)
+    config.log.every = 50
+    config.log.images_every = 500
+    config.checkpoint.every = 500
+    return config

@@ -1,0 +1,1 @@
+"""TFDS builders that pack recordings into ArrayRecord, without TensorFlow."""

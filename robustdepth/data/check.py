@@ -1,0 +1,143 @@
+"""What a recording looks like before one trains on it: field of view, frames that stand still, parallax."""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from robustdepth.data.clips import Frame, Recording
+from robustdepth.data.images import BadImage
+from robustdepth.data.source import open_recording
+from robustdepth.errors import UserError
+from robustdepth.geometry.camera import resize_camera
+from robustdepth.types import Camera
+
+WIDTH = 640  # images are compared at this width
+PAIRS = 60  # consecutive frames looked at in each clip, evenly spread
+STATIC = 0.3  # median motion in pixels below which the camera stands still
+LOW_PARALLAX = 0.3  # pixels; below it depth can hardly be learned from the motion
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipReport:
+    """What `check` found in one clip; motion and parallax are medians over pairs of frames, in pixels of WIDTH."""
+
+    name: str
+    frames: int
+    size: tuple[int, int]
+    field_of_view: tuple[float, float]  # horizontal, vertical, degrees
+    pairs: int  # pairs of consecutive frames looked at
+    static: int  # of them, those in which the camera stands still
+    motion: float
+    parallax: float  # motion that no rotation of the camera explains
+    stereo: int  # frames with a right view
+    baseline: float
+
+    def __str__(self) -> str:
+        (height, width), (horizontal, vertical) = self.size, self.field_of_view
+        text = f"{self.name}: {self.frames} frames of {width}x{height}"
+        text += f", {self.stereo} of them with a right view {self.baseline:.3f} m away" if self.stereo else ""
+        text += f"\n  field of view {horizontal:.1f} x {vertical:.1f} degrees (horizontal x vertical)"
+        text += f"\n  static: {self.static} of {self.pairs} pairs of consecutive frames"
+        text += f"\n  motion {self.motion:.1f} px, parallax {self.parallax:.1f} px at {WIDTH} px width (medians)"
+        if self.pairs and self.static > 0.2 * self.pairs:
+            text += "\n  warning: the camera often stands still; leave such parts out."
+        elif self.pairs and self.parallax < LOW_PARALLAX:
+            text += "\n  warning: hardly any parallax; the camera must move, not only turn (or raise data.frame_step)."
+        return text
+
+
+def check(data: ConfigDict) -> list[ClipReport]:
+    """Reads every image of a recording and reports on each of its clips.
+
+    Raises:
+      UserError: what cannot be right: unreadable images, a clip of one frame, impossible or unfitting intrinsics.
+    """
+    recording = open_recording(data)
+    _read_all(recording)
+    clips = itertools.groupby(sorted(recording.frames, key=lambda frame: frame.clip), key=lambda frame: frame.clip)
+    return [_report(name, recording, list(frames)) for name, frames in clips]
+
+
+def _read_all(recording: Recording) -> None:
+    """Decodes every image (a JPEG at a fraction of its size, which takes little time but reads the whole file)."""
+
+    def read(frame: Frame) -> BadImage | None:
+        try:
+            recording.read(frame, (max(1, frame.camera.size[0] // 8), max(1, frame.camera.size[1] // 8)))
+        except BadImage as error:
+            return error
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        frames = recording.frames
+        results = list(tqdm(pool.map(read, frames), total=len(frames), desc="reading", unit="frame", leave=False))
+    if errors := [error for error in results if error]:
+        raise UserError(f"{len(errors)} of {len(results)} images are bad, the first: {errors[0]}")
+
+
+def _report(name: str, recording: Recording, frames: Sequence[Frame]) -> ClipReport:
+    left = [frame for frame in frames if frame.side == "l"] or list(frames)
+    right = {frame.number for frame in frames if frame.side == "r"} & {frame.number for frame in left if frame.baseline}
+    if len(left) < 2 and not right:
+        raise UserError(f"{name} has one frame only; depth is learned from two at least: add frames or remove it.")
+    pairs = [pair for pair in itertools.pairwise(left) if pair[1].number == pair[0].number + 1]
+    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, PAIRS).astype(int))] if pairs else []
+    motions = np.array([_motion(recording, *pair) for pair in chosen]).reshape(-1, 2)
+    motion, parallax = np.median(motions, axis=0) if chosen else (0.0, 0.0)
+    camera = left[0].camera
+    return ClipReport(
+        name=name,
+        frames=len(left),
+        size=camera.size,
+        field_of_view=field_of_view(camera),
+        pairs=len(chosen),
+        static=int((motions[:, 0] < STATIC).sum()),
+        motion=float(motion),
+        parallax=float(parallax),
+        stereo=len(right),
+        baseline=abs(left[0].baseline),
+    )
+
+
+def field_of_view(camera: Camera) -> tuple[float, float]:
+    """Horizontal and vertical angle in degrees between the outer edges of the image."""
+    angles = []
+    for focal, center, length in zip(camera.focal, camera.center, camera.size[::-1], strict=True):
+        angles.append(math.degrees(math.atan((center + 0.5) / focal) + math.atan((length - 0.5 - center) / focal)))
+    return angles[0], angles[1]
+
+
+def _motion(recording: Recording, first: Frame, second: Frame) -> tuple[float, float]:
+    """Median motion and parallax in pixels between two frames, from tracked corners; 0 where nothing can be tracked."""
+    size = (round(first.camera.size[0] * WIDTH / first.camera.size[1]), WIDTH)
+    before, after = (cv2.cvtColor(recording.read(frame, size), cv2.COLOR_RGB2GRAY) for frame in (first, second))
+    corners = cv2.goodFeaturesToTrack(before, maxCorners=400, qualityLevel=0.01, minDistance=8)
+    if corners is None:
+        return 0.0, 0.0
+    tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, corners.copy())
+    points, moved = (array[found[:, 0] == 1].reshape(-1, 2) for array in (corners, tracked))
+    if len(points) < 8:
+        return 0.0, 0.0
+    motion = np.linalg.norm(moved - points, axis=1)
+    return float(np.median(motion)), parallax_of(points, moved, resize_camera(first.camera, size))
+
+
+def parallax_of(points: np.ndarray, moved: np.ndarray, camera: Camera) -> float:
+    """Median motion in pixels left after the best rotation of the camera is taken out.
+
+    The rotation is the least-squares one between the viewing rays (Kabsch, 1976).
+    """
+    rays = [np.column_stack([(p - camera.center) / camera.focal, np.ones(len(p))]) for p in (points, moved)]
+    before, after = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
+    u, _, vt = np.linalg.svd(before.T @ after)
+    rotation = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
+    rotated = before @ rotation.T
+    rotated = camera.focal * rotated[:, :2] / rotated[:, 2:] + camera.center
+    return float(np.median(np.linalg.norm(rotated - moved, axis=1)))

@@ -1,0 +1,126 @@
+"""Your own footage: folders of images, or videos, each with a camera.json beside them (docs/own_footage.md)."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from robustdepth.data.clips import Frame, Recording, read_file, select
+from robustdepth.data.images import image_size, list_images, natural_sort
+from robustdepth.data.video import SUFFIXES as VIDEO_SUFFIXES
+from robustdepth.data.video import unpack
+from robustdepth.errors import UserError, nearest
+from robustdepth.geometry.camera import make_camera, resize_camera
+from robustdepth.types import Camera
+
+CAMERA_FILE = "camera.json"
+REQUIRED = ("width", "height", "fx", "fy", "cx", "cy")
+OPTIONAL = ("baseline", "fps", "speed")
+EXAMPLE = '{"width": 1280, "height": 720, "fx": 900, "fy": 900, "cx": 639.5, "cy": 359.5}'
+
+
+def open_recording(data: ConfigDict) -> Recording:
+    """All frames under `data.root`: a video, a folder with camera.json, or a folder of such folders.
+
+    Every folder of images and every video is one clip. Images in a subfolder right/ are the right views of the images
+    of the same name. Raises UserError for what cannot be right.
+    """
+    root = pathlib.Path(data.root)
+    clips = find_clips(root)
+    names = select(list(clips), data.sequences, "clip", root)
+    frames = [frame for name in names for frame in clip_frames(name, clips[name])]
+    return Recording(frames, read_file)
+
+
+def find_clips(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Folders of images, and videos, that have a camera.json; by their name within `root`. Raises UserError."""
+    if root.is_file():
+        return {root.name: root}
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist; give a video, or a folder with images and a {CAMERA_FILE}.")
+    clips = {}
+    for folder in sorted(path.parent for path in root.rglob(CAMERA_FILE)):
+        name = root.name if folder == root else folder.relative_to(root).as_posix()
+        videos = natural_sort(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        if list_images(folder) or not videos:
+            clips[name] = folder
+        clips.update({f"{name}/{video.name}": video for video in videos})
+    if not clips:
+        raise UserError(f"no {CAMERA_FILE} in {root} or below; put one beside the images, such as {EXAMPLE}.")
+    return clips
+
+
+def clip_frames(name: str, path: pathlib.Path) -> list[Frame]:
+    """The frames of one clip, left camera first. Raises UserError."""
+    camera_file = (path.parent if path.is_file() else path) / CAMERA_FILE
+    values = read_camera_file(camera_file)
+    camera = make_clip_camera(values, camera_file)
+    fps = values.get("fps", 0.0)
+    left, right = path, path / "right"
+    if path.is_file():
+        left, video_fps = unpack(path, camera.size)
+        fps = fps or video_fps
+    images = list_images(left)
+    if len(images) < 2:
+        raise UserError(f"{path} holds {len(images)} images, but a clip needs two at least; add frames or remove it.")
+    if "speed" in values and not fps:
+        raise UserError(f'{camera_file} gives "speed" but no "fps"; add the frames per second.')
+    if not path.is_file():
+        _check_size(images[0], camera, camera_file)
+    camera = resize_camera(camera, image_size(images[0]))
+    motion = [(values.get("speed", 0.0), number / fps if fps else 0.0) for number in range(len(images))]
+    baseline = values.get("baseline", 0.0)
+    frames = [Frame(name, i, "l", image, camera, baseline, *motion[i]) for i, image in enumerate(images)]
+    if path.is_dir() and baseline:
+        numbers = {image.stem: number for number, image in enumerate(images)}
+        pairs = [(numbers[image.stem], image) for image in list_images(right) if image.stem in numbers]
+        if not pairs:
+            raise UserError(f'{camera_file} gives a "baseline", but {right} holds no image named like one in {path}.')
+        _check_size(pairs[0][1], camera, camera_file)
+        frames += [Frame(name, i, "r", image, camera, -baseline, *motion[i]) for i, image in pairs]
+    return frames
+
+
+def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
+    """The numbers of a camera.json. Raises UserError for missing, unknown or impossible ones."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; it must look like {EXAMPLE}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no object; it must look like {EXAMPLE}.")
+    for name in values:
+        if name not in REQUIRED + OPTIONAL:
+            raise UserError(f'{path} has an unknown entry "{name}"; {nearest(name, REQUIRED + OPTIONAL)}')
+    for name in REQUIRED:
+        if name not in values:
+            raise UserError(f'{path} lacks "{name}"; it must look like {EXAMPLE}.')
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f'{path}: "{name}" is {value!r}, but must be a number.')
+        if name in ("width", "height", "baseline", "fps") and value <= 0:
+            raise UserError(f'{path}: "{name}" is {value}, but must be positive.')
+    return {name: float(value) for name, value in values.items()}
+
+
+def make_clip_camera(values: Mapping[str, float], path: pathlib.Path) -> Camera:
+    """The camera of a camera.json. Raises UserError that names the file."""
+    try:
+        fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
+        return make_camera(fx, fy, cx, cy, (int(values["height"]), int(values["width"])))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _check_size(image: pathlib.Path, camera: Camera, camera_file: pathlib.Path) -> None:
+    size = height, width = image_size(image)
+    if size != camera.size:
+        resized = resize_camera(camera, size)
+        (fx, fy), (cx, cy) = resized.focal, resized.center
+        raise UserError(
+            f"{image} has {width}x{height} pixels, but {camera_file} is for {camera.size[1]}x{camera.size[0]}: if the "
+            f"images were resized, give width={width}, height={height}, fx={fx:.2f}, fy={fy:.2f}, cx={cx:.2f}, "
+            f"cy={cy:.2f}; if they were cropped, subtract the window's left and top edge from cx and cy."
+        )

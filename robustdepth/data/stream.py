@@ -1,0 +1,143 @@
+"""The endless stream of training batches, whose order is a pure function of (seed, step)."""
+
+import dataclasses
+import time
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from robustdepth.data.images import BadImage
+from robustdepth.data.source import Example, Source, build_source, world_count
+from robustdepth.errors import UserError
+from robustdepth.types import Batch, Camera
+
+
+def train_stream(config: ConfigDict, shard: int = 0, shards: int = 1) -> "Stream":
+    """The batches that `config` describes; with several hosts, the part of every batch that belongs to host `shard`.
+
+    Raises UserError where the recordings cannot be opened.
+    """
+    stream = Stream(config, shard, shards)
+    if config.batch_size % shards or stream.world_count % shards:
+        raise UserError(
+            f"batch_size {config.batch_size}, of it {stream.world_count} rendered, cannot be divided by {shards} "
+            "hosts; choose multiples (config.batch_size, config.data.world_share)."
+        )
+    return stream
+
+
+class Stream:
+    """Iterator over `Batch`es of uint8 images: recordings first, then the procedural world's `data.world_share`.
+
+    Recordings are shuffled anew in every epoch. A batch depends on (seed, step) alone, not on threads or on what was
+    read before, so the state is the step. An unreadable image is replaced by the next example that can be read.
+    """
+
+    def __init__(self, config: ConfigDict, shard: int, shards: int):
+        self._config, self._shard, self._shards = config, shard, shards
+        self.world_count = world_count(config)
+        self._count = config.batch_size - self.world_count
+        self._source = build_source(config) if self._count else None
+        self._bad: set[str] = set()
+        self.seconds_waited = 0.0  # for recordings to be read; rendering is computing, not waiting
+        self.set_state({"step": 0})
+
+    @property
+    def bad_images(self) -> int:
+        """How many different images could not be read so far."""
+        return len(self._bad)
+
+    def get_state(self) -> dict[str, int]:
+        """What `set_state` needs to go on from here: the number of batches taken."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on as if `state["step"]` batches had been taken."""
+        self._step = state["step"]
+        if self._source is not None:
+            self._examples = iter(self._dataset(self._source).to_iter_dataset(self._read_options()))
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Batch:
+        """Raises UserError once more than `data.max_bad_images` images could not be read."""
+        parts = []
+        if self._count:
+            before = time.perf_counter()
+            parts.append(self._recorded())
+            self.seconds_waited += time.perf_counter() - before
+        if self.world_count:
+            parts.append(self._rendered())
+        self._step += 1
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    def _dataset(self, source: Source) -> grain.MapDataset:
+        """From the present step on, this host's examples with the unreadable paths met on the way to them."""
+        limit = self._config.data.max_bad_images
+        order = grain.MapDataset.range(len(source)).shuffle(seed=self._config.seed % 2**32).repeat()
+        first = self._step * self._count + self._shard
+        return order[first :: self._shards].map(lambda index: read_or_replace(source, index, limit))
+
+    def _read_options(self) -> grain.ReadOptions:
+        threads = self._config.data.threads
+        return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2 * self._count // self._shards)
+
+    def _recorded(self) -> Batch:
+        examples = []
+        for _ in range(self._shard, self._count, self._shards):
+            example, errors = next(self._examples)
+            self._count_bad(errors)
+            if example is None:
+                raise UserError(f"no example of the recording can be read: {errors[-1]}")
+            examples.append(example)
+        return to_batch(examples, tuple(self._config.image_size), tuple(self._config.data.views))
+
+    def _count_bad(self, errors: tuple[BadImage, ...]) -> None:
+        for error in errors:
+            if str(error) in self._bad:
+                continue
+            self._bad.add(str(error))
+            logging.warning("%s Another example takes its place.", error)
+            if len(self._bad) > (limit := self._config.data.max_bad_images):
+                raise UserError(f"more than data.max_bad_images={limit} images cannot be read, the last: {error}")
+
+    def _rendered(self) -> Batch:
+        # Imported here because it compiles nothing for those who train on recordings alone.
+        from robustdepth.world.generate import render_examples
+
+        config, count = self._config, self.world_count
+        indices = self._step * count + np.arange(self._shard, count, self._shards)
+        size, views = tuple(config.image_size), tuple(config.data.views)
+        batch, _ = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
+        return batch
+
+
+def read_or_replace(source: Source, index: int, limit: int) -> tuple[Example | None, tuple[BadImage, ...]]:
+    """The example at `index`, or the next one that can be read, with the errors met before it.
+
+    No example is returned where more than `limit` different images, or all examples, cannot be read.
+    """
+    errors: dict[str, BadImage] = {}
+    for offset in range(len(source)):
+        try:
+            return source[(index + offset) % len(source)], tuple(errors.values())
+        except BadImage as error:
+            errors[str(error)] = error
+            if len(errors) > limit:
+                break
+    return None, tuple(errors.values())
+
+
+def to_batch(examples: list[Example], size: tuple[int, int], views: tuple[str, ...]) -> Batch:
+    """Stacks examples of `size` (height, width) into one batch."""
+    fields = {
+        field.name: np.stack([getattr(example, field.name) for example in examples])
+        for field in dataclasses.fields(Example)
+    }
+    camera = Camera(fields.pop("focal"), fields.pop("center"), size)
+    return Batch(camera=camera, source_names=views, **fields)

@@ -1,0 +1,25 @@
+"""Errors are part of the interface: one sentence that says what is wrong, where, and what to do."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. Binaries print its one sentence to stderr and exit with status 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known names closest to a misspelt one, as the end of an error sentence."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a binary's main function, turning a `UserError` into its sentence and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Honest numbers: frozen protocols, metrics, alignment, trivial baselines, reports."""

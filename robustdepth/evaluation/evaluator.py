@@ -1,0 +1,96 @@
+"""One protocol over its samples: host threads read, resize and score while the devices predict."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from robustdepth.evaluation.frame import Frame
+from robustdepth.evaluation.predictors import Predictor
+from robustdepth.evaluation.protocols import Protocol, resolve_alignment
+from robustdepth.evaluation.result import Metrics, Result, mean_metrics
+from robustdepth.evaluation.samples import Samples
+from robustdepth.types import EvalSample
+
+
+def evaluate(
+    protocol: Protocol,
+    samples: Samples,
+    predictor: Predictor,
+    median_map: Float[np.ndarray, "map_height map_width"],
+    *,
+    alignment: str = "",
+    threads: int = 4,
+) -> Result:
+    """Scores a predictor and the trivial baselines on all samples.
+
+    Args:
+        median_map: per-pixel median depth of the training set, metres, at any size. It is one baseline; the other is
+            one constant depth, its median (which matters only where the protocol does not align).
+        alignment: overrides the protocol's alignment; the result's name then says so.
+        threads: host threads that load, prepare and score beside the network.
+
+    Raises:
+        UserError: a sample without valid ground truth, ground truth of another size than its image, a prediction that
+            is not positive and finite or of an impossible size.
+    """
+    rule, name = resolve_alignment(protocol, predictor.scale, alignment)
+    inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
+    baselines = {"constant": np.full((1, 1), np.median(inverse_median), np.float32), "train_median": inverse_median}
+
+    def load(index: int) -> tuple[EvalSample, np.ndarray]:
+        sample = samples[index]
+        return sample, predictor.prepare(index, sample)
+
+    def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
+        frame = Frame(protocol, rule, sample)
+        frame.check(inverse)
+        return {key: frame.score(values) for key, values in {"model": inverse, **baselines}.items()}
+
+    started, network_seconds, scored = time.perf_counter(), 0.0, []
+    with (
+        ThreadPoolExecutor(threads) as loaders,
+        ThreadPoolExecutor(threads) as scorers,
+        tqdm(total=len(samples), desc=name, unit="image") as progress,
+    ):
+        loaded = _map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
+        while batch := list(itertools.islice(loaded, predictor.batch_size)):
+            asked = time.perf_counter()
+            predictions = predictor.infer([prepared for _, prepared in batch])
+            network_seconds += time.perf_counter() - asked
+            for (sample, _), inverse in zip(batch, predictions, strict=True):
+                scored.append((sample.name, scorers.submit(score, sample, inverse)))
+            progress.update(len(batch))
+        rows = [(sample_name, future.result()) for sample_name, future in scored]
+    return Result(
+        name=name,
+        title=protocol.title,
+        alignment=rule,
+        metrics=mean_metrics([row["model"] for _, row in rows]),
+        baselines={key: mean_metrics([row[key] for _, row in rows]) for key in baselines},
+        per_image=[{"name": sample_name, **row["model"]} for sample_name, row in rows],
+        seconds=time.perf_counter() - started,
+        network_seconds=network_seconds,
+        expected_count=protocol.count,
+    )
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[int], Any], indices: Iterable[int], ahead: int
+) -> Iterator[Any]:
+    """Results of `function` in order, computed in the pool with at most `ahead` in flight."""
+    futures: collections.deque[Future] = collections.deque()
+    for index in indices:
+        futures.append(pool.submit(function, index))
+        if len(futures) > ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()

@@ -1,0 +1,180 @@
+"""Where the inverse depth maps under evaluation come from: a network on all devices, or files made elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Float
+
+from robustdepth.errors import UserError
+from robustdepth.types import EvalSample
+
+KINDS = ("depth", "inverse_depth")
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Two stages, so that the host can prepare the next images while the device works on these."""
+
+    scale: str  # "metric" or "relative"
+    batch_size: int
+
+    def prepare(self, index: int, sample: EvalSample) -> np.ndarray:
+        """Host work for one sample; runs in threads."""
+
+    def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
+        """Inverse depth of up to `batch_size` prepared samples."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the report says about the model."""
+
+
+class NetworkPredictor:
+    """A trained network, its batch sharded over all devices; a short last batch is padded and the padding dropped."""
+
+    def __init__(self, model: Any, batch_size: int = 16, flip: bool = False):
+        devices = len(jax.devices())
+        mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+        self.sharding = NamedSharding(mesh, PartitionSpec("data"))
+        replicated = jax.device_put(model.variables, NamedSharding(mesh, PartitionSpec()))
+        self.model = dataclasses.replace(model, variables=replicated)
+        self.flip, self.scale = flip, model.scale
+        self.batch_size = -(-batch_size // devices) * devices
+        self.infer(
+            [np.zeros((*model.image_size, 3), np.float32)]
+        )  # compiles now, so that measured times mean something
+
+    def prepare(self, index: int, sample: EvalSample) -> np.ndarray:
+        return np.asarray(self.model.prepare(sample.image))
+
+    def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
+        images = np.stack([*prepared, *[np.zeros_like(prepared[0])] * (self.batch_size - len(prepared))])
+        inverse = self._run(images)
+        if self.flip:
+            inverse = flip_post_process(inverse, self._run(images[:, :, ::-1])[:, :, ::-1])
+        return list(inverse[: len(prepared)])
+
+    def _run(self, images: Float[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch height width"]:
+        return np.asarray(self.model.inverse_depth(jax.device_put(images, self.sharding)), np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "path": str(model.path),
+            "step": int(model.step),
+            "name": model.config.name,
+            "encoder": model.config.model.encoder,
+            "image_size": list(model.image_size),
+            "scale": model.scale,
+            "flip": self.flip,
+        }
+
+
+def flip_post_process(
+    inverse: Float[np.ndarray, "batch height width"], mirrored: Float[np.ndarray, "batch height width"]
+) -> Float[np.ndarray, "batch height width"]:
+    """Joins the prediction with that of the mirrored image (mirrored back): each is trusted at the border where it saw
+    more, their mean between (Godard et al., CVPR 2017)."""
+    ramp = np.linspace(0, 1, inverse.shape[-1], dtype=np.float32)
+    left = 1 - np.clip(20 * (ramp - 0.05), 0, 1)
+    right = left[::-1]
+    return right * inverse + left * mirrored + (1 - left - right) * 0.5 * (inverse + mirrored)
+
+
+class ForeignPredictor:
+    """Predictions from files: an array [N, h, w] in .npy or .npz, or a folder with one file per sample.
+
+    Files of a folder (.npy, .npz, or 16-bit PNG holding 256 * depth) are matched by the sample's name, with "/" and
+    blanks as "_", or in sorted order where the first one's is not found. Arrays are in the order of the samples.
+
+    Raises:
+        UserError: nothing to read, another count than the samples, values that are not positive and finite.
+    """
+
+    batch_size = 1
+
+    def __init__(self, path: str | pathlib.Path, kind: str, count: int, first_name: str, scale: str = "relative"):
+        if kind not in KINDS:
+            raise UserError(f"--predictions_kind={kind} is unknown: use {' or '.join(KINDS)}.")
+        self.path, self.kind, self.scale = pathlib.Path(path), kind, scale
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.rglob("*") if file.suffix in (".npy", ".npz", ".png"))
+            self.maps: Sequence[pathlib.Path] | np.ndarray = files
+            self.by_name = {_slug(str(file.relative_to(self.path).with_suffix(""))): file for file in files}
+        elif self.path.is_file():
+            self.maps, self.by_name = _load_array(self.path), {}
+            if self.maps.ndim != 3:
+                raise UserError(
+                    f"{self.path} holds an array of shape {self.maps.shape}: predictions are [count, h, w]."
+                )
+        else:
+            raise UserError(f"--predictions={self.path} is neither a file nor a folder.")
+        self.matched = "name" if _slug(first_name) in self.by_name else "order"
+        if len(self.maps) != count:
+            raise UserError(f"{self.path} holds {len(self.maps)} predictions, the protocol has {count} images.")
+
+    def _entry(self, index: int, name: str) -> Any:
+        if self.matched == "order":
+            return self.maps[index]
+        if _slug(name) not in self.by_name:
+            raise UserError(f"{self.path} has no prediction for {name} (files are named as the samples, '/' as '_').")
+        return self.by_name[_slug(name)]
+
+    def prepare(self, index: int, sample: EvalSample) -> np.ndarray:
+        entry = self._entry(index, sample.name)
+        values = _load_map(entry) if isinstance(entry, pathlib.Path) else entry
+        where = f"the prediction for {sample.name} in {entry if isinstance(entry, pathlib.Path) else self.path}"
+        values = np.asarray(values, np.float32)
+        if values.ndim != 2:
+            raise UserError(f"{where} has shape {values.shape}: expected [height, width].")
+        if not np.isfinite(values).all():
+            raise UserError(f"{where} holds NaN or infinite values.")
+        if values.min() <= 0:
+            raise UserError(f"{where} holds values that are not positive ({self.kind} must be > 0 at every pixel).")
+        return values if self.kind == "inverse_depth" else 1 / values
+
+    def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
+        return list(prepared)
+
+    def describe(self) -> dict[str, Any]:
+        return {"predictions": str(self.path), "kind": self.kind, "scale": self.scale, "matched_by": self.matched}
+
+
+def _slug(name: str) -> str:
+    return name.replace("/", "_").replace(" ", "_")
+
+
+def _load_array(path: pathlib.Path) -> np.ndarray:
+    """The array of a .npy file, or of a .npz file: the one named "depth", or the only one. Never unpickles."""
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if isinstance(loaded, np.ndarray):
+            array = loaded
+        else:
+            with loaded:
+                keys = loaded.files
+                key = "depth" if "depth" in keys else keys[0] if len(keys) == 1 else ""
+                if not key:
+                    raise UserError(f"{path} holds the arrays {', '.join(keys)}: name one of them 'depth'.")
+                array = loaded[key]
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as a plain numeric array ({error}).") from error
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"{path} holds {array.dtype} values: predictions are floating-point numbers.")
+    return array
+
+
+def _load_map(path: pathlib.Path) -> np.ndarray:
+    if path.suffix != ".png":
+        return _load_array(path)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint16:
+        raise UserError(f"{path} is not a readable 16-bit PNG (256 * depth in metres).")
+    return image / np.float32(256)

@@ -1,0 +1,1 @@
+"""Cameras, rigid motions and view synthesis as pure functions."""

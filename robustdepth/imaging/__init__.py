@@ -1,0 +1,1 @@
+"""Image operations: similarity, resizing, colour."""

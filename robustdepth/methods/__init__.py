@@ -1,0 +1,1 @@
+"""One file per idea of the papers; objective.py composes them."""

@@ -1,0 +1,70 @@
+"""What a training step does to its images first: to float, mirrored at random, jittered for the networks' eyes only.
+
+The losses compare the clean images; the networks see jittered ones, with one draw for all views of a sample, so that
+colours never have to be explained by geometry.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from robustdepth.geometry.camera import flip_camera
+from robustdepth.imaging.color import jitter, to_grey
+from robustdepth.types import Array, Batch, Camera
+
+
+@flax.struct.dataclass
+class Views:
+    """A batch in float, and the same views as the networks see them."""
+
+    clean: Batch
+    seen_target: Array  # Float [batch, height, width, 3]
+    seen_sources: Array  # Float [batch, source, height, width, 3]
+
+
+def to_float(batch: Batch) -> Batch:
+    """Images from uint8 to float32 in [0, 1]; float images pass unchanged."""
+
+    def convert(images: Array) -> Array:
+        images = jnp.asarray(images)
+        return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
+
+    return dataclasses.replace(batch, target=convert(batch.target), sources=convert(batch.sources))
+
+
+def mirror(batch: Batch, chosen: Array) -> Batch:
+    """Mirrors the chosen samples (Bool [batch]): images, principal point, and the side the stereo camera stands on."""
+    mirrored = flip_camera(batch.camera)
+    center = jnp.where(chosen[:, None], mirrored.center, batch.camera.center)
+    return dataclasses.replace(
+        batch,
+        target=jnp.where(chosen[:, None, None, None], batch.target[..., ::-1, :], batch.target),
+        sources=jnp.where(chosen[:, None, None, None, None], batch.sources[..., ::-1, :], batch.sources),
+        camera=Camera(batch.camera.focal, center, batch.camera.size),
+        baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
+    )
+
+
+def augment(batch: Batch, key: Array, *, flip: bool, strength: tuple[float, float, float, float], grey: float) -> Views:
+    """Random mirroring (p = 0.5), colour jitter (p = 0.5) and grey images (p = `grey`), drawn per sample.
+
+    Args:
+      batch: uint8 or float images.
+      flip: whether samples are mirrored at all.
+      strength: brightness, contrast, saturation and hue jitter; all zero switches it off.
+      grey: probability that the networks see a sample without colour.
+    """
+    flip_key, jitter_key, grey_key = jax.random.split(key, 3)
+    clean = to_float(batch)
+    size = clean.target.shape[0]
+    if flip:
+        clean = mirror(clean, jax.random.bernoulli(flip_key, 0.5, (size,)))
+    seen = jnp.concatenate([clean.target[:, None], clean.sources], axis=1)
+    if any(strength):
+        seen = jitter(seen, jitter_key, strength)
+    if grey > 0:
+        colourless = jax.random.bernoulli(grey_key, grey, (size, 1, 1, 1, 1))
+        seen = jnp.where(colourless, to_grey(seen), seen)
+    return Views(clean, seen[:, 0], seen[:, 1:])

@@ -1,0 +1,59 @@
+"""From names in the configuration to networks."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError, nearest
+from robustdepth.models.depth_decoder import DepthDecoder
+from robustdepth.models.depth_net import DepthNet
+from robustdepth.models.efficientnet import EfficientNetLite0
+from robustdepth.models.pose_net import PoseHead, PoseNet
+from robustdepth.models.resnet import ResNet
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": partial(ResNet, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, (3, 4, 6, 3)),
+    "resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
+    # Ours, for two CPU cores: no pooling, a 3x3 stem, one block per stage.
+    "resnet_tiny": partial(ResNet, (1, 1, 1, 1), (24, 48, 96, 160), stem_width=16, stem_kernel=3, pool=False),
+    "efficientnet_lite0": EfficientNetLite0,
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def build_encoder(name: str, dtype: Any) -> nn.Module:
+    """The encoder of that name: (image, train) -> {stride: features}. Raises `UserError` for an unknown name."""
+    return _choose("encoder", name, ENCODERS)(dtype=dtype)
+
+
+def build_depth_net(model: ConfigDict) -> DepthNet:
+    """The depth network that `config.model` describes. Raises `UserError` for what cannot be built."""
+    dtype = _choose("dtype", model.dtype, DTYPES)
+    if not 1 <= model.scales <= 4:
+        raise UserError(f"model.scales is {model.scales}: the decoder has 1 to 4 scales.")
+    if not 0 < model.min_depth < model.initial_depth < model.max_depth:
+        raise UserError(
+            f"model.initial_depth is {model.initial_depth}: it must lie between model.min_depth ({model.min_depth}, "
+            f"above 0) and model.max_depth ({model.max_depth})."
+        )
+    nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
+    initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
+    decoder = DepthDecoder(model.decoder_width, model.scales, initial_disparity, dtype)
+    return DepthNet(build_encoder(model.encoder, dtype), decoder)
+
+
+def build_pose_net(model: ConfigDict) -> PoseNet:
+    """The pose network that `config.model` describes. Raises `UserError` for what cannot be built."""
+    dtype = _choose("dtype", model.dtype, DTYPES)
+    return PoseNet(build_encoder(model.pose_encoder, dtype), PoseHead(dtype), model.pose_scale)
+
+
+def _choose(option: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        raise UserError(f"unknown {option} {name!r} in the model's configuration: {nearest(name, table)}")
+    return table[name]

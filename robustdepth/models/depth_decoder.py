@@ -1,0 +1,68 @@
+"""U-Net decoder from encoder features to sigmoid disparity at several scales (Godard et al., ICCV 2019)."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, reflect_pad, upsample
+
+CHANNELS = (16, 32, 64, 128, 256)  # at strides 1, 2, 4, 8 and 16
+
+
+class ReflectConv(nn.Module):
+    """3x3 convolution that mirrors the image at its border."""
+
+    width: int
+    dtype: Any
+    kernel_init: Any = HE_FAN_IN
+    bias_init: Any = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width width_out"]:
+        conv = nn.Conv(
+            self.width,
+            (3, 3),
+            padding="VALID",
+            kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
+            dtype=self.dtype,
+            name="conv",
+        )
+        return conv(reflect_pad(x))
+
+
+class DepthDecoder(nn.Module):
+    """Features of an encoder to `scales` disparities in (0, 1), finest first: full size, 1/2, 1/4, 1/8.
+
+    Heads start at `initial_disparity` everywhere, with small kernels: large ones saturate the sigmoid, and training
+    collapses to a constant depth.
+    """
+
+    width: float
+    scales: int
+    initial_disparity: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: dict[int, Array]) -> tuple[Float[Array, "batch _ _"], ...]:
+        logit = math.log(self.initial_disparity / (1 - self.initial_disparity))
+        disparities = []
+        x = features[32]
+        for level in reversed(range(5)):  # level k has stride 2^k after the upsampling
+            channels = max(1, round(CHANNELS[level] * self.width))
+            x = nn.elu(ReflectConv(channels, self.dtype, name=f"up{level}")(x))
+            x = upsample(x)
+            if level > 0:
+                skip = features[2**level]
+                height, width = skip.shape[1:3]  # one less than x where stride 32 does not divide the image
+                x = jnp.concatenate([x[:, :height, :width], skip], axis=-1)
+            x = nn.elu(ReflectConv(channels, self.dtype, name=f"merge{level}")(x))
+            if level < self.scales:
+                bias = nn.initializers.constant(logit)
+                # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
+                head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")
+                disparities.append(nn.sigmoid(head(x)[..., 0]))
+        return tuple(reversed(disparities))

@@ -1,0 +1,45 @@
+"""Depth of images, folders and videos: python -m robustdepth.predict --checkpoint=DIR INPUT... --output=DIR."""
+
+from absl import app, flags, logging
+
+from robustdepth.errors import UserError, run_main
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+_OUTPUTS = flags.DEFINE_list(
+    "outputs",
+    ["png", "npz", "color", "ply"],
+    "What to write: png (16 bit, 256 times the depth), npz (float), color (near is bright; for videos also an .mp4), "
+    "ply (point cloud).",
+)
+_CAMERA = flags.DEFINE_string("camera", "", "The camera.json of the inputs, for point clouds.")
+_FOV = flags.DEFINE_float("fov", None, "Horizontal field of view in degrees, where there is no camera.json.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images per call of the network.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write over results that lie in the output folder.")
+
+
+def main(argv: list[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
+    run_main(lambda: _predict(argv[1:]))
+
+
+def _predict(inputs: list[str]) -> None:
+    if not inputs:
+        raise UserError("nothing to predict: give images, folders of images, or videos.")
+    from robustdepth.prediction.run import predict_files  # JAX starts only once the flags are right
+
+    predict_files(
+        _CHECKPOINT.value,
+        inputs,
+        _OUTPUT.value,
+        kinds=_OUTPUTS.value,
+        camera_file=_CAMERA.value,
+        field_of_view=_FOV.value,
+        batch_size=_BATCH_SIZE.value,
+        overwrite=_OVERWRITE.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

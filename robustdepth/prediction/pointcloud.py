@@ -1,0 +1,54 @@
+"""Coloured point clouds of predictions, as PLY files that MeshLab, CloudCompare, Blender and Open3D read."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from robustdepth.errors import UserError
+from robustdepth.geometry.camera import back_project, make_camera
+from robustdepth.types import Camera, Prediction
+
+AXES, CHANNELS = ("x", "y", "z"), ("red", "green", "blue")
+VERTEX = np.dtype([(name, "<f4") for name in AXES] + [(name, "u1") for name in CHANNELS])
+
+
+def camera_from_field_of_view(degrees: float, size: tuple[int, int]) -> Camera:
+    """A camera with this horizontal field of view, square pixels and its axis through the image's middle."""
+    if not 0 < degrees < 180:
+        raise UserError(f"the field of view must lie between 0 and 180 degrees, not {degrees:g}.")
+    height, width = size
+    focal = width / 2 / math.tan(math.radians(degrees) / 2)
+    return make_camera(focal, focal, (width - 1) / 2, (height - 1) / 2, size)
+
+
+def points(prediction: Prediction) -> Float[np.ndarray, "height width 3"]:
+    """The prediction's points in its camera's frame (x right, y down, z forward), in the unit of its depth."""
+    if prediction.camera is None:
+        raise UserError("a point cloud needs a camera: call the predictor with one.")
+    camera = Camera(prediction.camera.focal[None], prediction.camera.center[None], prediction.camera.size)
+    return np.asarray(back_project(prediction.depth[None], camera)[0])
+
+
+def write_ply(
+    path: pathlib.Path, cloud: Float[np.ndarray, "height width 3"], colors: UInt8[np.ndarray, "height width 3"]
+) -> None:
+    """One vertex per pixel with its colour, in row order; binary little endian."""
+    vertices = np.empty(cloud.shape[0] * cloud.shape[1], VERTEX)
+    for i, name in enumerate(AXES):
+        vertices[name] = cloud[..., i].ravel()
+    for i, name in enumerate(CHANNELS):
+        vertices[name] = colors[..., i].ravel()
+    properties = [f"property float {name}" for name in AXES] + [f"property uchar {name}" for name in CHANNELS]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *properties,
+        "end_header",
+        "",
+    ]
+    path.write_bytes("\n".join(header).encode() + vertices.tobytes())

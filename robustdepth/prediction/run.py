@@ -1,0 +1,117 @@
+"""Predicts files: reads, batches, calls the network, writes; one bad input never costs the others."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from tqdm import tqdm
+
+from robustdepth.data.frames import make_clip_camera, read_camera_file
+from robustdepth.errors import UserError
+from robustdepth.prediction.inputs import Frame, Input, find_inputs
+from robustdepth.prediction.pointcloud import camera_from_field_of_view
+from robustdepth.prediction.predictor import Predictor, check_camera
+from robustdepth.prediction.results import PNG_FACTOR, ResultWriter
+from robustdepth.types import Camera
+
+ASSUMED_FIELD_OF_VIEW = 70.0  # degrees, horizontal; dashboard cameras lie between 60 and 90, phones near 70
+
+CameraFor = Callable[[tuple[int, ...]], Camera]  # image size (height, width) -> camera
+
+
+def predict_files(
+    checkpoint: str,
+    paths: Sequence[str],
+    output: str,
+    *,
+    camera_file: str = "",
+    field_of_view: float | None = None,
+    kinds: Sequence[str] = ("png", "npz", "color", "ply"),
+    batch_size: int = 8,
+    overwrite: bool = False,
+) -> None:
+    """Writes the depth of all images, folders and videos in `paths` into the folder `output`.
+
+    Raises UserError for what keeps the whole run from starting, and, once everything else is written, for the inputs
+    that could not be read.
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch_size={batch_size} must be 1 or more.")
+    inputs, problems = find_inputs(paths)
+    camera_for, camera_words = choose_camera(camera_file, field_of_view)
+    predictor = Predictor.from_checkpoint(checkpoint)
+    print(f"{checkpoint} (step {predictor.model.step}): {describe_scale(predictor.model.scale)}")
+    if "ply" in kinds:
+        print(f"point clouds: {camera_words}")
+    try:
+        with ResultWriter(pathlib.Path(output), tuple(kinds), overwrite) as writer:
+            done = _predict_all(predictor, inputs, camera_for, batch_size, writer, problems)
+            model = {"checkpoint": checkpoint, "step": predictor.model.step, "scale": predictor.model.scale}
+            depth = {"png_values_per_unit": PNG_FACTOR, "camera": camera_words}
+            writer.finish({**model, **depth, "images": done, "problems": problems})
+    except OSError as error:
+        raise UserError(f"cannot write in {output} ({error.strerror}): give --output a folder with space.") from error
+    print(f"{done} images done, in {output}")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of the inputs could not be read, all else is done:\n  " + "\n  ".join(problems)
+        )
+
+
+def describe_scale(scale: str) -> str:
+    """What the numbers mean, in words."""
+    if scale == "metric":
+        return "metric scale, depth in metres for cameras like those of the training"
+    return "relative scale, depth right up to one unknown factor"
+
+
+def choose_camera(camera_file: str, field_of_view: float | None) -> tuple[CameraFor, str]:
+    """The camera for an image size, and its origin in words. Raises UserError for a bad file or angle."""
+    if camera_file and field_of_view is not None:
+        raise UserError("--camera and --fov exclude each other: give one of them.")
+    if camera_file:
+        path = pathlib.Path(camera_file)
+        camera = make_clip_camera(read_camera_file(path), path)
+        return lambda size: camera, f"camera of {camera_file}"
+    degrees = ASSUMED_FIELD_OF_VIEW if field_of_view is None else field_of_view
+    camera_from_field_of_view(degrees, (1, 1))  # refuses an impossible angle before anything is computed
+    words = f"horizontal field of view of {degrees:g} degrees"
+    if field_of_view is None:
+        words = f"ASSUMED {words}; give --camera=camera.json or --fov=DEGREES for true proportions"
+    return lambda size: camera_from_field_of_view(degrees, (size[0], size[1])), words
+
+
+def _predict_all(
+    predictor: Predictor,
+    inputs: Sequence[Input],
+    camera_for: CameraFor,
+    batch_size: int,
+    writer: ResultWriter,
+    problems: list[str],
+) -> int:
+    """Predicts and writes every frame that can be read; returns how many."""
+    total = sum(entry.count() for entry in inputs)
+    batch_size = min(batch_size, max(total, 1))
+    frames = _readable(inputs, camera_for, problems)
+    with tqdm(total=total, desc="depth", unit="image") as progress:
+        while batch := list(itertools.islice(frames, batch_size)):
+            images = [frame.image for frame in batch]
+            padding = images[-1:] * (batch_size - len(images))  # a short last batch needs no second compilation
+            for frame, inverse_depth in zip(batch, predictor.inverse_depth(images + padding), strict=False):
+                size = frame.image.shape[:2]
+                writer.write(frame, predictor.prediction(inverse_depth, size, camera_for(size)), inverse_depth)
+            progress.update(len(batch))
+        return progress.n
+
+
+def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str]) -> Iterator[Frame]:
+    """The frames that can be read; what cannot, or does not fit the camera, becomes a sentence in `problems`."""
+    for entry in inputs:
+        try:
+            for frame in entry.frames():
+                check_camera(camera_for(frame.image.shape[:2]), frame.image.shape[:2])
+                yield frame
+        except UserError as error:
+            problems.append(str(error))

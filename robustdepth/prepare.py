@@ -1,0 +1,51 @@
+"""Looks at recordings before training, and packs them at network size.
+
+  python -m robustdepth.prepare check FOLDER_OR_VIDEO [--data=frames|kitti_raw|kitti_odometry]
+  python -m robustdepth.prepare kitti_raw --source=FOLDER --output=FOLDER [--height=192 --width=640 --split=FILE]
+
+`kitti_odometry` and `frames` are packed like `kitti_raw`. The same command continues an interrupted preparation.
+"""
+
+import argparse
+
+from robustdepth.data.check import check
+from robustdepth.data.pack import options, pack
+from robustdepth.errors import UserError, run_main
+
+RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.command == "check":
+        print(*check(options(arguments.data, arguments.root)), sep="\n")
+        return
+    size = arguments.height, arguments.width
+    if min(size) < 32 or any(length % 16 for length in size):
+        raise UserError(f"height and width must be multiples of 16 from 32 on, got {size[0]} and {size[1]}.")
+    data = options(arguments.command, arguments.source, arguments.split, arguments.sequences)
+    print(pack(data, arguments.output, size))
+
+
+def parse() -> argparse.Namespace:
+    """The command line; argparse explains mistakes and exits with status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m robustdepth.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="report on a recording, and reject what cannot be right")
+    checking.add_argument("root", help="the recording's folder, or a video")
+    checking.add_argument("--data", choices=RECORDINGS, default="frames", help="its layout (frames: your own footage)")
+    for name in RECORDINGS:
+        packing = commands.add_parser(name, help=f"pack a {name} recording")
+        packing.add_argument("--source", required=True, help="the recording's folder")
+        packing.add_argument("--output", required=True, help="folder for the packed frames")
+        packing.add_argument("--height", type=int, default=192)
+        packing.add_argument("--width", type=int, default=640)
+        packing.add_argument("--split", default="", help="only these targets and their views: lines 'folder frame l|r'")
+        packing.add_argument("--sequences", nargs="*", default=(), help="only these drives, sequences or clips")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""What training, evaluation and prediction share: configs, checkpoints, devices, logs."""

@@ -1,0 +1,123 @@
+"""Experiment configs: checked against what the code understands, and kept in the workdir as JSON."""
+
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError, nearest
+from robustdepth.types import STEREO, TEMPORAL
+
+CONFIG_FILE = "config.json"
+CHOICES = {
+    "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
+    "model.dtype": ("float32", "bfloat16"),
+}
+POSITIVE = ("batch_size", "optimizer.steps", "log.every", "log.images_every", "checkpoint.every", "checkpoint.keep")
+# What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
+FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses a config that cannot be run.
+
+    Raises:
+      UserError: one sentence that names the key, its value, and what would be right.
+    """
+    for key, choices in CHOICES.items():
+        value = lookup(config, key)
+        if value not in choices:
+            raise UserError(f'config.{key}="{value}" is unknown; {nearest(value, choices)}')
+    height, width = config.image_size
+    if height % 16 or width % 16 or min(height, width) <= 0:
+        raise UserError(
+            f"config.image_size={height}x{width}: height and width must be multiples of 16; "
+            f"the nearest are {max(16, round(height / 16) * 16)}x{max(16, round(width / 16) * 16)}."
+        )
+    views = tuple(config.data.views)
+    if not views or len(set(views)) != len(views):
+        raise UserError(f"config.data.views={views}: name at least one source view, each once.")
+    for view in views:
+        if view not in (*TEMPORAL, STEREO):
+            raise UserError(f'config.data.views has "{view}"; {nearest(view, (*TEMPORAL, STEREO))}')
+    share = config.data.world_share
+    if not 0.0 <= share <= 1.0:
+        raise UserError(f"config.data.world_share={share} must lie between 0 and 1.")
+    if config.data.name == "none" and share != 1.0:
+        raise UserError(
+            'config.data.name="none" has no recordings: set config.data.world_share=1.0 or name a data set.'
+        )
+    if config.data.name != "none" and not config.data.root:
+        raise UserError(f'config.data.name="{config.data.name}" needs --config.data.root=FOLDER.')
+    if not 0 < config.model.min_depth < config.model.initial_depth < config.model.max_depth:
+        raise UserError(
+            f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
+            f"< max_depth={config.model.max_depth} must hold, all positive."
+        )
+    for key in POSITIVE:
+        if lookup(config, key) < 1:
+            raise UserError(f"config.{key}={lookup(config, key)} must be at least 1.")
+
+
+def lookup(config: ConfigDict, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value, for comparing and listing."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Keeps the resolved config in the workdir."""
+    (workdir / CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+
+
+def read(workdir: pathlib.Path) -> ConfigDict:
+    """The config a workdir was trained with; JSON's lists come back as tuples.
+
+    Raises:
+      UserError: no config there, or not readable.
+    """
+    path = workdir / CONFIG_FILE
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())))
+    except FileNotFoundError:
+        raise UserError(f"no {CONFIG_FILE} in {workdir}: this is not a training workdir or exported model.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or train into a new workdir.") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def check_same(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuses to go on in a workdir that belongs to another experiment.
+
+    Raises:
+      UserError: names the keys that differ, with both values.
+    """
+    old, new = flatten(read(workdir)), flatten(config)
+    differ = [
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in FREE)
+    ]
+    if differ:
+        raise UserError(
+            f"{workdir} belongs to another experiment: {'; '.join(differ[:4])}"
+            f"{f' and {len(differ) - 4} more' if len(differ) > 4 else ''}. Use another --workdir."
+        )

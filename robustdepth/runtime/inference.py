@@ -1,0 +1,126 @@
+"""A trained network ready for use: its weights, the preprocessing that travels with them, and jitted functions.
+
+Evaluation and prediction both start here, so a picture is prepared for the network in exactly one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from robustdepth.errors import UserError
+from robustdepth.geometry.depth import disparity_to_inverse_depth
+from robustdepth.geometry.se3 import matrix_from_vector
+from robustdepth.models.build import build_depth_net, build_pose_net
+from robustdepth.runtime import checkpoint
+from robustdepth.types import STEREO, Array, JaxArray, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthModel:
+    """Networks with weights. `jax.device_put` the `variables` (with `dataclasses.replace`) to place them elsewhere."""
+
+    config: ConfigDict
+    variables: dict[str, PyTree]  # {"depth": {"params", "batch_stats"}, "pose": ...}; "pose" absent for stereo-only
+    step: int
+    path: str
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the networks see."""
+        height, width = self.config.image_size
+        return height, width
+
+    @property
+    def scale(self) -> str:
+        """ "metric" (metres) where the training saw a stereo rig of known baseline, else "relative"."""
+        return "metric" if STEREO in self.config.data.views else "relative"
+
+    def prepare(self, image: UInt8[np.ndarray, "full_height full_width 3"]) -> Float[np.ndarray, "height width 3"]:
+        """An image as the network wants it: resized with antialiasing (on the host), in [0, 1]."""
+        height, width = self.image_size
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(resized, np.float32) / 255
+
+    def inverse_depth(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch height width"]:
+        """Inverse depth (1/metres, or 1/unit) of prepared images."""
+        model = self.config.model
+        network = build_depth_net(model)
+        return _inverse_depth(network, model.min_depth, model.max_depth, self.variables["depth"], images)
+
+    def relative_pose(
+        self, target: Float[Array, "batch height width 3"], source: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch 4 4"]:
+        """T_{target -> source}: takes points from the target camera's frame into the source camera's.
+
+        Raises UserError for a network that was trained without a pose network (stereo only).
+        """
+        if "pose" not in self.variables:
+            raise UserError(f"{self.path} has no pose network: it was trained with views={self.config.data.views}.")
+        return _relative_pose(build_pose_net(self.config.model), self.variables["pose"], target, source)
+
+
+def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
+    """Loads a training's workdir at its newest whole checkpoint, at `step`, or at that of WORKDIR/checkpoints/STEP.
+
+    Raises UserError where the weights are not those of the model that their config describes.
+    """
+    folder = pathlib.Path(path)
+    if step is None and folder.parent.name == checkpoint.FOLDER and folder.name.isdecimal():
+        folder, step = folder.parent, int(folder.name)
+    weights = checkpoint.load_weights(folder, step)
+    variables = {
+        name: {"params": params, "batch_stats": weights.stats.get(name, {})} for name, params in weights.params.items()
+    }
+    if "depth" not in variables:
+        raise UserError(f"{path} holds no depth network, only {sorted(variables)}: give the folder of a training run.")
+    image = jax.ShapeDtypeStruct((1, *weights.config.image_size, 3), jnp.float32)
+    _check_fit(build_depth_net(weights.config.model), variables["depth"], (image,), f"depth network in {path}")
+    if "pose" in variables:
+        _check_fit(build_pose_net(weights.config.model), variables["pose"], (image, image), f"pose network in {path}")
+    return DepthModel(weights.config, jax.device_put(variables), int(weights.step), str(path))
+
+
+# Networks are frozen dataclasses: as static arguments, equal ones share one compilation.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _inverse_depth(
+    network: nn.Module, min_depth: float, max_depth: float, variables: PyTree, images: JaxArray
+) -> Array:
+    output: Any = network.apply(variables, images, train=False)
+    return disparity_to_inverse_depth(output.disparities[0], min_depth, max_depth)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _relative_pose(network: nn.Module, variables: PyTree, target: JaxArray, source: JaxArray) -> Array:
+    vector: Any = network.apply(variables, target, source, train=False)
+    return matrix_from_vector(vector[..., :3], vector[..., 3:])
+
+
+def _check_fit(network: nn.Module, variables: Mapping[str, PyTree], images: tuple, what: str) -> None:
+    """Raises UserError unless the weights have the names and shapes that the network asks for."""
+    init = functools.partial(network.init, train=False)
+    wanted = _shapes(jax.eval_shape(init, jax.random.key(0), *images))
+    found = _shapes(variables)
+    if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+        name = wrong[0]
+        raise UserError(
+            f"the weights of the {what} belong to another model than its config describes: {len(wrong)} of "
+            f"{len(wanted)} arrays differ, first {name} (found {found.get(name, 'nothing')}, "
+            f"expected {wanted.get(name, 'nothing')})."
+        )
+
+
+def _shapes(variables: Mapping[str, PyTree]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in flatten_dict(variables, sep="/").items()}

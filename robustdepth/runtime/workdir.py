@@ -1,0 +1,94 @@
+"""The folder of one run: one process at a time, one experiment, and a record of what made it."""
+
+import fcntl
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError
+from robustdepth.runtime import config as configs
+
+FINISHED_FILE = "finished"
+VERSIONS_FILE = "versions.json"
+PACKAGES = ("robustdepth", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: packages, Python, platform, devices, and the git revision where there is one."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    found |= {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {"devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}", "git": git_revision()}
+    return found
+
+
+def git_revision() -> str:
+    """The revision of the source tree, with "+changes" where it differs from it; "unknown" outside a checkout."""
+    here = pathlib.Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class Workdir:
+    """A run's folder, locked for this process; use as a context manager."""
+
+    def __init__(self, path: str | pathlib.Path, config: ConfigDict):
+        """Creates the folder, or checks that it belongs to the same experiment.
+
+        Raises:
+          UserError: another process trains there, it belongs to another config, or it cannot be written.
+        """
+        self.path = pathlib.Path(path).absolute()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("a")
+        except OSError as error:
+            raise UserError(f"cannot write in {self.path} ({error.strerror}); choose another --workdir.") from None
+        try:
+            self._claim(config)
+        except UserError:
+            self._lock.close()
+            raise
+        record = {"command": " ".join(sys.argv), "seed": config.seed, **versions()}
+        (self.path / VERSIONS_FILE).write_text(json.dumps(record, indent=1) + "\n")
+
+    def _claim(self, config: ConfigDict) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"another process uses {self.path}; wait for it to end, or use another --workdir."
+            ) from None
+        if (self.path / configs.CONFIG_FILE).exists():
+            configs.check_same(config, self.path)
+        elif any(entry.name != "lock" for entry in self.path.iterdir()):
+            raise UserError(f"{self.path} holds files of something else; use an empty folder as --workdir.")
+        else:
+            configs.write(config, self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a training has run here to its last step."""
+        return (self.path / FINISHED_FILE).exists()
+
+    def finish(self, step: int) -> None:
+        """Marks the run as complete; `evaluate --watch` ends at this."""
+        (self.path / FINISHED_FILE).write_text(f"{step}\n")
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.close()

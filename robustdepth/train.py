@@ -1,0 +1,22 @@
+"""Trains an experiment: python -m robustdepth.train --config=configs/NAME.py --workdir=DIR [--config.key=value]."""
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from robustdepth.errors import run_main
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.key=value overrides a key.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started again, it goes on.", required=True)
+
+
+def main(_) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
+    from robustdepth.training.loop import train  # JAX starts only once the flags are right
+
+    run_main(lambda: train(_CONFIG.value, _WORKDIR.value))
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

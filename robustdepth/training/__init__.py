@@ -1,0 +1,1 @@
+"""One pure step, its optimiser, the loop round it and its health."""

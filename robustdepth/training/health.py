@@ -1,0 +1,60 @@
+"""Is this training alive? Depth networks can collapse to a constant while the loss goes on falling."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError
+from robustdepth.types import Batch
+
+
+def alarms(scalars: dict[str, float], config: ConfigDict) -> list[str]:
+    """What looks wrong in a period's mean quantities, as sentences; empty where all is well."""
+    limits, found = config.health, []
+    spread = scalars.get("depth_spread", float("inf"))
+    if spread < limits.min_spread:
+        found.append(
+            f"depth has collapsed: its spread (std/mean) is {spread:.4f}, under {limits.min_spread}; "
+            "lower the learning rate or start from pretrained weights."
+        )
+    masked = scalars.get("auto_mask", 0.0)
+    if masked > limits.max_auto_mask:
+        found.append(
+            f"{masked:.0%} of the pixels are auto-masked, over {limits.max_auto_mask:.0%}: no motion explains them; "
+            "is the camera moving, are the intrinsics right?"
+        )
+    length = scalars.get("translation", 0.0)
+    if length > limits.max_translation:
+        found.append(
+            f"the pose network's steps grew to {length:.1f}, over {limits.max_translation}: motion has diverged."
+        )
+    return found
+
+
+def save_bad_batch(batch: Batch, step: int, workdir: pathlib.Path) -> pathlib.Path:
+    """Keeps the batch of a skipped step as WORKDIR/bad_batches/STEP.npz for inspection."""
+    path = workdir / "bad_batches" / f"{step}.npz"
+    path.parent.mkdir(exist_ok=True)
+    host = jax.device_get(batch)
+    names = ("target", "sources", "source_valid", "baseline", "index")
+    arrays: dict[str, Any] = {name: np.asarray(getattr(host, name)) for name in names}
+    np.savez_compressed(path, **arrays, focal=host.camera.focal, center=host.camera.center)
+    return path
+
+
+def stop_if_hopeless(skipped_in_row: int, step: int, terms: dict[str, float], path: pathlib.Path, limit: int) -> None:
+    """Ends training after too many skipped steps in a row, with the cause.
+
+    Raises:
+      UserError: names the terms that are not finite and where the batch was saved.
+    """
+    if skipped_in_row < limit:
+        return
+    broken = [name for name, value in terms.items() if not np.isfinite(value)]
+    raise UserError(
+        f"{skipped_in_row} steps in a row up to step {step} were not finite ({', '.join(broken)}); the last batch "
+        f"is in {path}: look at it, lower config.optimizer.learning_rate or set config.model.dtype=float32."
+    )

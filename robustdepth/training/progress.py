@@ -1,0 +1,66 @@
+"""Means over a logging period, speed, time left, and whether the data keep up."""
+
+import time
+
+import jax
+import numpy as np
+
+from robustdepth.runtime.logging import duration
+from robustdepth.training.step import StepLog
+
+SHOWN = ("loss", "photometric", "depth_spread", "auto_mask", "translation")
+
+
+class Progress:
+    """Collects the logs of the steps since the last report."""
+
+    def __init__(self, first_step: int, last_step: int, batch_size: int):
+        self._last_step, self._batch_size = last_step, batch_size
+        self._reset(first_step, 0.0)
+
+    def _reset(self, step: int, seconds_waited: float) -> None:
+        self._since, self._step, self._waited = time.perf_counter(), step, seconds_waited
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
+
+    def add(self, log: StepLog) -> dict[str, float]:
+        """Adds one step's terms (skipped steps do not enter the means) and returns their values."""
+        terms = jax.device_get(log.terms)
+        if bool(log.ok):
+            for name, (value, count) in terms.items():
+                self._sums[name] = self._sums.get(name, 0.0) + float(value) * float(count)
+                self._counts[name] = self._counts.get(name, 0.0) + float(count)
+        return {name: float(term.value) for name, term in terms.items()}
+
+    def report(self, step: int, seconds_waited: float) -> tuple[dict[str, float], str]:
+        """The period's means and speed as scalars and as a console line; starts the next period.
+
+        Args:
+          step: updates done.
+          seconds_waited: what the data stream has waited for recordings since the run began.
+        """
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        rate = (step - self._step) / seconds
+        scalars = {name: self._sums[name] / max(self._counts[name], 1e-9) for name in self._sums}
+        scalars |= {
+            "images_per_second": rate * self._batch_size,
+            "waiting_for_data": (seconds_waited - self._waited) / seconds,
+        }
+        shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in SHOWN if name in scalars)
+        left = duration((self._last_step - step) / max(rate, 1e-9))
+        line = f"step {step}/{self._last_step}  {shown}  {scalars['images_per_second']:.1f} images/s  {left} left"
+        if scalars["waiting_for_data"] > 0.2:
+            line += f"  input-bound: {scalars['waiting_for_data']:.0%} of the time waits for data"
+        self._reset(step, seconds_waited)
+        return scalars, line
+
+
+def panels(log: StepLog) -> dict[str, np.ndarray]:
+    """The first sample's target, rebuilt target, disparity and error as UInt8 [height, width, 3]."""
+    shown = {}
+    for name, image in jax.device_get(log.images).items():
+        image = np.asarray(image, np.float32)
+        if image.ndim == 2:
+            image = np.repeat((image / max(float(image.max()), 1e-9))[..., None], 3, axis=-1)
+        shown[name] = (np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return shown

@@ -1,0 +1,67 @@
+"""The ground: a road along a curved centre line, with kerbs and two zones on either side."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from robustdepth.types import Array
+from robustdepth.world.dice import Dice
+from robustdepth.world.palette import foliage_color, stone_color
+
+NOWHERE = 1e3  # metres; things that do not exist are put that far down or behind
+
+
+@flax.struct.dataclass
+class Ground:
+    """Road, kerb and the two zones on either side; zone order is road, kerb, near zone, far zone."""
+
+    curvature: Float[Array, ""]  # of the centre line, 1/m
+    half_width: Float[Array, ""]  # of the road
+    lane: Float[Array, ""]  # x of the camera's lane
+    kerb: Float[Array, ""]  # height
+    near: Float[Array, ""]  # width of the near zone
+    crossing: Float[Array, "2"]  # z and half width of a side road
+    color: Float[Array, "4 3"]
+    contrast: Float[Array, "4"]
+    peak: Float[Array, "4"]
+    tiles: Float[Array, "4"]  # tile size in metres; 0: none
+    dash: Float[Array, "3"]  # centre line: strength, period, filled share
+    edge: Float[Array, ""]  # strength of the edge lines
+    zebra: Float[Array, ""]  # strength of the zebra crossing before the side road
+    cracks: Float[Array, ""]
+    seed: Int[Array, ""]
+
+
+def sample_ground(dice: Dice) -> Ground:
+    half_width = dice(2.6, 7.5)
+    lane = jnp.where(half_width > 3.4, jnp.minimum(half_width / 2, dice(1.5, 2.2)), dice(-0.3, 0.6))
+    side_road = dice.chance(0.35)
+    grey, tint = dice(0.12, 0.5), 1.0 + 0.05 * dice.normal(3)
+    paved = dice.chance(0.6), dice.chance(0.3)
+    lawn = jnp.stack([foliage_color(dice), foliage_color(dice)])
+    stone = jnp.stack([stone_color(dice), stone_color(dice)])
+    zones = jnp.where(jnp.stack(paved)[:, None], stone, lawn * 0.9)
+    painted = dice.chance(0.6)
+    return Ground(
+        curvature=jnp.where(dice.chance(0.5), dice(-0.006, 0.006), dice(-0.0008, 0.0008)),
+        half_width=half_width,
+        lane=lane,
+        kerb=jnp.where(dice.chance(0.7), dice(0.06, 0.2), 0.01),
+        near=dice(1.0, 5.0),
+        crossing=jnp.stack([jnp.where(side_road, dice(8.0, 60.0), -NOWHERE), dice(2.5, 6.0)]),
+        color=jnp.concatenate([(grey * tint)[None], (dice(0.2, 0.7) * tint)[None], zones]),
+        contrast=dice(0.06, 0.45, 4) + jnp.array([0.0, 0.0, 0.1, 0.2]),
+        peak=dice(-1.0, 4.5, 4),
+        tiles=jnp.stack([0.0, 1.0, *jnp.where(jnp.stack(paved), dice(0.2, 1.5, 2), 0.0)]),
+        dash=jnp.stack([jnp.where(painted & (half_width > 3.4), dice(0.4, 1.0), 0.0), dice(3.0, 12.0), dice(0.3, 1.0)]),
+        edge=jnp.where(painted, dice(0.0, 1.0), 0.0),
+        zebra=jnp.where(side_road & dice.chance(0.6), dice(0.5, 1.0), 0.0),
+        cracks=jnp.where(dice.chance(0.5), dice(0.2, 0.8), 0.0),
+        seed=dice.seed(),
+    )
+
+
+def clear_of_crossing(ground: Ground, z: Float[Array, "n"], half: Float[Array, "n"]) -> Bool[Array, "n"]:
+    return jnp.abs(z - ground.crossing[0]) > ground.crossing[1] + half

@@ -1,0 +1,270 @@
+"""Ray casting on strips of pixels: which surface each ray meets first.
+
+An image is cut into vertical strips, and each strip keeps only the solids that can be seen in it. All per-pixel work is
+on flat planes of its pixels. Two facts about the compiler shape the code, both worth a factor: stages are jitted one by
+one, because a single program recomputes shared work, and divisions are products with a reciprocal, because a division
+whose result is used twice breaks the fusion of a long chain of operations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float, Int
+
+from robustdepth.types import Array
+from robustdepth.world.ground import NOWHERE, Ground
+from robustdepth.world.scene import World
+from robustdepth.world.solids import Solids
+
+STRIPS = 16
+VISIBLE = (17, 6, 15)  # boxes, columns and crowns kept per strip, nearest first
+CASTERS = (12, 4, 8)  # the same for the solids whose shadows reach a strip
+FAR = 100.0  # metres; depth of the sky
+NEAR = 0.3
+ID_BITS = 6  # of the packed hit that name what was hit
+ZONES = sum(VISIBLE)  # name of the road; kerb, near and far zone follow
+SKY = (1 << ID_BITS) - 1
+KERB_WIDTH = 0.15
+
+Plane = Float[Array, "pixel"]
+Vector = tuple[Plane, Plane, Plane]
+Points = list[tuple[Array, Array, Array]]  # x, y and z, each of [n] solids
+
+
+@flax.struct.dataclass
+class View:
+    """A camera at one time: where it stands, where it looks, and the time for moving solids."""
+
+    position: Float[Array, "3"]
+    rotation: Float[Array, "3 3"]
+    time: Float[Array, ""]
+    focal: Float[Array, "2"]
+    center: Float[Array, "2"]
+
+
+AXES = {"world": (0, None, None), "view": (0, 0, None), "strip": (None, None, 0), "pixels": (0, 0, 0)}
+
+
+def stage(*kinds: str):
+    """Maps a function of one strip over [batch, view, strip] and jits it; `kinds` says which axes each argument has."""
+
+    def wrap(function):
+        @functools.partial(jax.jit, static_argnames="size")
+        def mapped(*arguments, size: tuple[int, int]):
+            inner = functools.partial(function, size=size)
+            for axis in (2, 1, 0):
+                inner = jax.vmap(inner, in_axes=tuple(AXES[kind][axis] for kind in kinds))
+            return inner(*arguments)
+
+        return mapped
+
+    return wrap
+
+
+@stage("view", "strip")
+def rays(view: View, strip: Int[Array, ""], size: tuple[int, int]) -> Vector:
+    """World directions of a strip's rays, row by row, scaled so that the ray's parameter is depth."""
+    height, width = size
+    columns = strip_width(width)
+    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(columns), indexing="ij")
+    x = (x.reshape(-1) + strip * columns).astype(jnp.float32)
+    right = (x - view.center[0]) / view.focal[0]
+    down = (y.reshape(-1).astype(jnp.float32) - view.center[1]) / view.focal[1]
+    r = view.rotation
+    return tuple(r[i, 0] * right + r[i, 1] * down + r[i, 2] for i in range(3))
+
+
+def strip_width(width: int) -> int:
+    return -(-width // STRIPS)
+
+
+# --- which solids matter to a strip ---
+
+
+def corners(solids: Solids) -> Points:
+    """World corners of the solids' bounding boxes."""
+    cos, sin, points = solids.cos, solids.sin, []
+    for signs in itertools.product((-1.0, 1.0), repeat=3):
+        x, y, z = (sign * solids.half[:, i] for i, sign in enumerate(signs))
+        turned = cos * x + sin * z, y, cos * z - sin * x
+        points.append(tuple(solids.center[:, i] + turned[i] for i in range(3)))
+    return points
+
+
+def shadows(points: Points, sun: Float[Array, "3"]) -> Points:
+    """Where the shadows of points fall on the ground."""
+    steepness = 1.0 / sun[1]
+    return [(x - y * steepness * sun[0], jnp.zeros_like(y), z - y * steepness * sun[2]) for x, y, z in points]
+
+
+def reaching(points: Points, view: View, strip: Int[Array, ""], width: int) -> Float[Array, "n"]:
+    """Depth of the nearest point of each convex body that touches the strip's frustum; infinite where none does."""
+    first = (strip * strip_width(width)).astype(jnp.float32)
+    left, right = ((edge - view.center[0]) / view.focal[0] for edge in (first - 1, first + strip_width(width)))
+    beside_left, beside_right, depths = [], [], []
+    for point in points:
+        offset = [point[i] - view.position[i] for i in range(3)]
+        x, z = (sum(view.rotation[i, axis] * offset[i] for i in range(3)) for axis in (0, 2))
+        beside_left.append(x - left * z)
+        beside_right.append(right * z - x)
+        depths.append(z)
+    most_left, most_right, farthest = (
+        functools.reduce(jnp.maximum, values) for values in (beside_left, beside_right, depths)
+    )
+    exists = points[0][1] < NOWHERE / 2
+    touches = exists & (most_left > 0) & (most_right > 0) & (farthest > NEAR)
+    return jnp.where(touches, jnp.maximum(functools.reduce(jnp.minimum, depths), 0.0), jnp.inf)
+
+
+def nearest(solids: Solids, distance: Float[Array, "n"], keep: int) -> Solids:
+    """The `keep` solids of least finite distance; the rest is parked out of sight."""
+    _, chosen = lax.top_k(-distance, keep)
+    kept = jax.tree.map(lambda field: field[chosen], solids)
+    gone = jnp.isinf(distance[chosen])
+    return kept.replace(center=jnp.where(gone[:, None], NOWHERE, kept.center))
+
+
+@stage("world", "view", "strip")
+def cull(world: World, view: View, strip: Int[Array, ""], size: tuple[int, int]) -> tuple[tuple, tuple]:
+    """The solids that a strip sees, and those whose shadows it may see, each as (boxes, columns, crowns)."""
+    seen, casters = [], []
+    for solids, keep, keep_casting in zip((world.boxes, world.columns, world.crowns), VISIBLE, CASTERS, strict=True):
+        moved = dataclasses.replace(solids, center=solids.center + view.time * solids.velocity)
+        points = corners(moved)
+        seen.append(nearest(moved, reaching(points, view, strip, size[1]), keep))
+        points += shadows(points, world.light.sun)
+        casters.append(nearest(moved, reaching(points, view, strip, size[1]), keep_casting))
+    return tuple(seen), tuple(casters)
+
+
+# --- what the rays meet ---
+
+
+def to_local(solids: Solids, k: int, vector: Vector) -> Vector:
+    """Rotates a world vector into the axes of solid k."""
+    x, y, z = vector
+    return solids.cos[k] * x - solids.sin[k] * z, y, solids.sin[k] * x + solids.cos[k] * z
+
+
+def offset(solids: Solids, k: int, origin) -> Vector:
+    return to_local(solids, k, tuple(origin[i] - solids.center[k, i] for i in range(3)))
+
+
+def hit_box(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
+    """Entry and exit along the ray of box k, whose two ends may lean inwards (an exit before the entry is a miss)."""
+    ox, oy, oz = offset(solids, k, origin)
+    dx, dy, dz = to_local(solids, k, ray)
+    hx, hy, hz = (solids.half[k, i] for i in range(3))
+    ix, iy = 1.0 / dx, 1.0 / dy
+    enter = jnp.maximum(-ox * ix - hx * jnp.abs(ix), -oy * iy - hy * jnp.abs(iy))
+    leave = jnp.minimum(-ox * ix + hx * jnp.abs(ix), -oy * iy + hy * jnp.abs(iy))
+    for sign in (-1.0, 1.0):
+        slope = sign * dz - solids.taper[k] * dy
+        t = (hz - solids.taper[k] * (hy - oy) - sign * oz) / slope
+        enter = jnp.where(slope < 0, jnp.maximum(enter, t), enter)
+        leave = jnp.where(slope < 0, leave, jnp.minimum(leave, t))
+    return enter, leave
+
+
+def hit_column(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
+    (ox, oy, oz), (dx, dy, dz) = [origin[i] - solids.center[k, i] for i in range(3)], ray
+    radius, hy = solids.half[k, 0], solids.half[k, 1]
+    a, b = dx * dx + dz * dz, ox * dx + oz * dz
+    root = b * b - a * (ox * ox + oz * oz - radius * radius)
+    reach, ia, iy = jnp.sqrt(jnp.maximum(root, 0.0)), 1.0 / a, 1.0 / dy
+    enter = jnp.maximum((-b - reach) * ia, -oy * iy - hy * jnp.abs(iy))
+    leave = jnp.minimum((-b + reach) * ia, -oy * iy + hy * jnp.abs(iy))
+    return enter, jnp.where(root > 0, leave, 0.0)
+
+
+def hit_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
+    """Entry and exit of ellipsoid k, which is round about its vertical axis and has gaps between its leaves."""
+    (ox, oy, oz), (dx, dy, dz) = [origin[i] - solids.center[k, i] for i in range(3)], ray
+    flat, tall = solids.half[k, 0], solids.half[k, 1]
+    flat, tall = 1.0 / (flat * flat), 1.0 / (tall * tall)
+    a = (dx * dx + dz * dz) * flat + dy * dy * tall
+    b = (ox * dx + oz * dz) * flat + oy * dy * tall
+    root = b * b - a * ((ox * ox + oz * oz) * flat + oy * oy * tall - 1.0)
+    reach, ia = jnp.sqrt(jnp.maximum(root, 0.0)), 1.0 / a
+    enter = (-b - reach) * ia
+    x, y, z = ox + enter * dx, oy + enter * dy, oz + enter * dz
+    waves = 1.1 * x + 1.3 * y - 0.7 * z, 1.9 * x - 1.7 * y + 2.3 * z, 3.7 * z + 2.9 * y - 3.1 * x
+    leaves = sum(jnp.abs(w - jnp.floor(w) - 0.5) for w in waves) < solids.leafage[k]
+    return enter, jnp.where((root > 0) & leaves, (-b + reach) * ia, -1.0)
+
+
+def ground_hit(ground: Ground, origin: Float[Array, "3"], ray: Vector) -> tuple[Plane, Int[Array, "pixel"]]:
+    """Depth and zone name of the ground: the road, the raised zones beside it, or the kerb's face between them."""
+    dx, dy, dz = ray
+    inverse = 1.0 / jnp.maximum(dy, 1e-6)
+    low, high = -origin[1] * inverse, (-origin[1] - ground.kerb) * inverse
+    e_low = beyond_kerb(ground, origin[0] + low * dx, origin[2] + low * dz)
+    e_high = beyond_kerb(ground, origin[0] + high * dx, origin[2] + high * dz)
+    # Between the two planes the distance to the kerb is all but linear along the ray.
+    face = high - e_high * (1.0 / jnp.maximum(e_low - e_high, 1e-6)) * (low - high)
+    t = jnp.where(e_high > 0, high, jnp.where(e_low > 0, face, low))
+    beyond = jnp.where(e_high > 0, e_high, jnp.where(e_low > 0, 0.0, -1.0))
+    zone = sum((beyond > edge).astype(jnp.int32) for edge in (-0.5, KERB_WIDTH, ground.near))
+    return jnp.where((dy > 1e-6) & (t < FAR), t, FAR), ZONES + zone
+
+
+def beyond_kerb(ground: Ground, x: Plane, z: Plane) -> Plane:
+    """Metres from the kerb, positive outside of the road and of its side road."""
+    u = x - 0.5 * ground.curvature * z * z
+    return jnp.minimum(jnp.abs(u) - ground.half_width, jnp.abs(z - ground.crossing[0]) - ground.crossing[1])
+
+
+def cast(worlds: World, views: View, ray: Vector, seen: tuple, size: tuple[int, int]) -> Int[Array, "*batch pixel"]:
+    """The nearest hit of every ray: depth's float bits with the surface's name in the lowest bits, so min selects both.
+
+    Names are positions in the strip's list of solids; then come the ground's zones, and the last name is the sky.
+    Two stages, because a loop over all shapes at once outgrows the compiler's optimisation and runs half as fast.
+    """
+    boxes, columns, crowns = seen
+    return cast_crowns(views, ray, crowns, cast_ground(worlds, views, ray, boxes, columns, size=size), size=size)
+
+
+@stage("world", "view", "pixels", "pixels", "pixels")
+def cast_ground(
+    world: World, view: View, ray: Vector, boxes: Solids, columns: Solids, size: tuple[int, int]
+) -> Int[Array, "pixel"]:
+    best = name_hit(*ground_hit(world.ground, view.position, ray))
+    best = nearer(best, boxes, hit_box, view, ray, 0)
+    return nearer(best, columns, hit_column, view, ray, VISIBLE[0])
+
+
+@stage("view", "pixels", "pixels", "pixels")
+def cast_crowns(
+    view: View, ray: Vector, crowns: Solids, best: Int[Array, "pixel"], size: tuple[int, int]
+) -> Int[Array, "pixel"]:
+    best = nearer(best, crowns, hit_crown, view, ray, VISIBLE[0] + VISIBLE[1])
+    sky = name_hit(jnp.float32(FAR), SKY)
+    return jnp.where(best >= name_hit(jnp.float32(FAR), 0), sky, best)
+
+
+def nearer(
+    best: Int[Array, "pixel"], solids: Solids, hit: Callable, view: View, ray: Vector, first: int
+) -> Int[Array, "pixel"]:
+    """The nearest of `best` and the hits with `solids`, whose names begin at `first`."""
+    for k in range(solids.cos.shape[0]):
+        enter, leave = hit(solids, k, view.position, ray)
+        t = jnp.where((enter < leave) & (enter > NEAR), enter, FAR)
+        best = jnp.minimum(best, name_hit(t, first + k))
+    return best
+
+
+def name_hit(depth: Plane, name: Int[Array, "..."] | int) -> Int[Array, "..."]:
+    return (lax.bitcast_convert_type(depth, jnp.int32) & ~SKY) | name
+
+
+def named(hit: Int[Array, "pixel"]) -> tuple[Plane, Int[Array, "pixel"]]:
+    """Depth and surface name of packed hits; depth is exact to 2**-17 of itself."""
+    return lax.bitcast_convert_type(hit & ~SKY, jnp.float32), hit & SKY

@@ -1,0 +1,42 @@
+"""Strict settings for every test: 8 fake devices, no silent rank or type promotion, shapes checked at every call."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import pathlib
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# Compiled programs are kept between tests, and handed on to the commands that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+ROOMS = (
+    "geometry",
+    "imaging",
+    "losses",
+    "methods",
+    "models",
+    "world.generate",  # the classes of a scene gain axes under vmap, so the rest of the room is not checked
+    "training",
+    "evaluation",
+    "prediction",
+    "runtime",
+)
+install_import_hook([f"robustdepth.{room}" for room in ROOMS], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """Real KITTI footage kept beside the repository, never inside it; tests that need it skip where it is absent."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real footage not found at {folder}")
+    return folder

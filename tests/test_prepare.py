@@ -1,0 +1,297 @@
+"""The prepare binary: what it says about recordings, what it refuses, and what it packs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from robustdepth import prepare
+from robustdepth.data import pack
+from robustdepth.data.check import check, field_of_view, parallax_of
+from robustdepth.data.source import build_source
+from robustdepth.data.stream import train_stream
+from robustdepth.errors import UserError, run_main
+from robustdepth.geometry.camera import make_camera
+from tests.recordings import (
+    CAMERA,
+    DRIVE,
+    config_for,
+    data_options,
+    picture,
+    truncate,
+    write_clip,
+    write_image,
+    write_kitti_odometry,
+    write_kitti_raw,
+    write_oxts,
+)
+
+RECORDS = "robustdepth_frames/1.0.0"
+
+
+def run(monkeypatch, *arguments) -> None:
+    """The binary's main function with a command line."""
+    monkeypatch.setattr(sys, "argv", ["prepare", *map(str, arguments)])
+    prepare.main()
+
+
+# check ---------------------------------------------------------------------------------------------------------------
+
+
+def test_field_of_view_is_that_of_the_image_edges():
+    assert field_of_view(make_camera(50.0, 25.0, 49.5, 24.5, (50, 100))) == pytest.approx((90.0, 90.0))
+    # The principal point at the left edge: everything lies to one side.
+    assert field_of_view(make_camera(100.0, 100.0, -0.5, 49.5, (100, 100)))[0] == pytest.approx(45.0)
+
+
+def test_parallax_is_what_no_rotation_explains():
+    camera = make_camera(400.0, 400.0, 319.5, 95.5, (192, 640))
+    rng = np.random.default_rng(0)
+    points = rng.uniform((0, 0), (640, 192), (300, 2))
+    rays = np.column_stack([(points - camera.center) / camera.focal, np.ones(300)])
+
+    def see(world: np.ndarray) -> np.ndarray:
+        return camera.focal * world[:, :2] / world[:, 2:] + camera.center
+
+    rotation, _ = cv2.Rodrigues(np.array([0.01, 0.05, -0.02]))
+    assert np.abs(see(rays @ rotation.T) - points).mean() > 10
+    assert parallax_of(points, see(rays @ rotation.T), camera) < 1e-3
+    depth = rng.uniform(4, 40, (300, 1))
+    sideways = see((rays * depth) @ rotation.T + np.array([0.5, 0, 0]))
+    assert parallax_of(points, sideways, camera) > 2
+
+
+def moving_clip(folder, steps, count: int = 6) -> None:
+    """A texture that moves `steps` pixels a frame."""
+    write_clip(folder, count=0, camera=CAMERA | {"width": 320, "height": 96, "cx": 159.5, "cy": 47.5})
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (96, 400, 3), np.uint8), (0, 0), 1.5)
+    for number in range(count):
+        write_image(folder / f"{number}.png", texture[:, number * steps : number * steps + 320])
+
+
+def test_check_tells_static_frames_from_moving_ones(tmp_path, monkeypatch, capsys):
+    moving_clip(tmp_path / "moves", steps=4)
+    moving_clip(tmp_path / "stands", steps=0)
+    moves, stands = check(data_options("frames", tmp_path))
+    assert (moves.name, moves.frames, moves.pairs, moves.static) == ("moves", 6, 5, 0)
+    assert moves.motion == pytest.approx(8.0, abs=0.2)  # 4 pixels of 320 are 8 of 640
+    assert (stands.static, stands.motion) == (5, pytest.approx(0.0, abs=1e-3))
+    run(monkeypatch, "check", tmp_path)
+    text = capsys.readouterr().out
+    assert "moves: 6 frames of 320x96" in text
+    assert "static: 5 of 5 pairs" in text
+    assert "the camera often stands still" in text
+
+
+def test_check_reports_the_stereo_rig(tmp_path):
+    write_kitti_odometry(tmp_path, "06", cameras=[0, 1])
+    (report,) = check(data_options("kitti_odometry", tmp_path))
+    assert (report.frames, report.stereo, report.baseline) == (4, 4, pytest.approx(0.54))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cx": 200}, "principal point"),
+        ({"fx": -1}, "focal lengths must be positive"),
+        ({"width": 320}, "if the images were resized"),
+    ],
+)
+def test_check_rejects_impossible_intrinsics(tmp_path, monkeypatch, change, message):
+    write_clip(tmp_path / "clip", camera=CAMERA | change)
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, "check", tmp_path)
+
+
+def test_check_rejects_one_frame_unreadable_images_and_empty_folders(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", numbers=[3], sides="l")
+    with pytest.raises(UserError, match="has one frame only"):
+        run(monkeypatch, "check", tmp_path / "raw", "--data=kitti_raw")
+    write_clip(tmp_path / "clip")
+    truncate(tmp_path / "clip" / "frame_9.png")
+    with pytest.raises(UserError, match=r"1 of 4 images are bad, the first: .*frame_9\.png"):
+        run(monkeypatch, "check", tmp_path / "clip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no camera\.json"):
+        run(monkeypatch, "check", tmp_path / "empty")
+
+
+# pack ----------------------------------------------------------------------------------------------------------------
+
+
+def pack_raw(monkeypatch, root, output, *arguments) -> None:
+    run(monkeypatch, "kitti_raw", f"--source={root}", f"--output={output}", "--height=32", "--width=96", *arguments)
+
+
+def test_packed_frames_train_like_the_recording(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw")
+    write_oxts(tmp_path / "raw", speeds=(10.0, 12.0, -4.0, 0.0), seconds=(1.0, 1.1, 1.25, 1.35))
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    views = ("previous", "next", "stereo")
+    raw = build_source(config_for("kitti_raw", tmp_path / "raw", views=views))
+    packed = build_source(config_for("packed", tmp_path / "packed", views=views))
+    assert {view.target.key for view in packed.views} == {view.target.key for view in raw.views}
+    index = {view.target.key: i for i, view in enumerate(packed.views)}
+    for i, view in enumerate(raw.views):
+        expected, found = raw[i], packed[index[view.target.key]]
+        for name in ("source_valid", "focal", "center", "baseline", "speed"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found.target.astype(float), expected.target, atol=6)  # JPEG
+        np.testing.assert_allclose(found.sources.astype(float), expected.sources, atol=6)
+    assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == ["robustdepth_frames"]
+
+
+def test_packed_stream_resumes_and_does_not_depend_on_threads(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    monkeypatch.setattr("robustdepth.data.source.CACHE_BYTES", 0)  # every frame is read from the records again
+    config = config_for("packed", tmp_path / "packed", threads=0)
+    stream = train_stream(config)
+    reference = [next(stream) for _ in range(6)]
+    config.data.threads = 4
+    stream = train_stream(config)
+    stream.set_state({"step": 2})
+    for batch in reference[2:]:
+        again = next(stream)
+        np.testing.assert_array_equal(again.target, batch.target)
+        np.testing.assert_array_equal(again.sources, batch.sources)
+
+
+def test_split_packs_its_targets_and_their_views_only(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", numbers=range(8))
+    (tmp_path / "split.txt").write_text(f"{DRIVE} 6 r\n{DRIVE} 2 l\n")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", f"--split={tmp_path / 'split.txt'}")
+    source = build_source(config_for("packed", tmp_path / "packed"))
+    assert [view.target.key[1:] for view in source.views] == [(6, "r"), (2, "l")]
+    packed = json.loads((tmp_path / "packed" / RECORDS / "metadata.json").read_text())["frames"]
+    assert sorted((frame["number"], frame["side"]) for frame in packed) == [
+        (1, "l"), (2, "l"), (2, "r"), (3, "l"), (5, "r"), (6, "l"), (6, "r"), (7, "r")
+    ]  # fmt: skip
+
+
+def test_finished_preparation_is_left_alone_and_never_mixed(tmp_path, monkeypatch, capsys):
+    write_kitti_raw(tmp_path / "raw")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "packed").rglob("*")}
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    assert "already prepared" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "packed").rglob("*")} == before
+    with pytest.raises(UserError, match=r"holds another preparation \(size is \[32, 96\], not \[32, 128\]\)"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--width=128")
+
+
+def test_interrupted_preparation_goes_on_without_decoding_again(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", numbers=range(6), sides="l")
+    original, decoded = pack.open_recording, []
+
+    def recording(stop_after: int):
+        def open_recording(data):
+            found = original(data)
+
+            def read(frame, size):
+                if len(decoded) >= stop_after:
+                    raise KeyboardInterrupt
+                decoded.append(frame.number)
+                return found.read(frame, size)
+
+            return type(found)(found.frames, read)
+
+        return open_recording
+
+    monkeypatch.setattr(pack, "open_recording", recording(3))
+    with pytest.raises(KeyboardInterrupt):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    with pytest.raises(UserError, match=r"no packed frames .* \(again\)"):
+        build_source(config_for("packed", tmp_path / "packed"))
+    with pytest.raises(UserError, match="holds another preparation"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--width=128")
+    monkeypatch.setattr(pack, "open_recording", recording(100))
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    assert sorted(decoded) == list(range(6))
+    assert len(build_source(config_for("packed", tmp_path / "packed"))) == 6
+
+
+def test_killed_preparation_goes_on(tmp_path):
+    """The true binary, killed without warning in the middle, packs the same frames when run again."""
+    write_kitti_raw(tmp_path / "raw", numbers=range(300), sides="l")
+    command = [sys.executable, "-m", "robustdepth.prepare", "kitti_raw", "--source", tmp_path / "raw"]
+    command += ["--output", tmp_path / "packed", "--height", "32", "--width", "96"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    unfinished = tmp_path / "packed" / "unfinished"
+    while process.poll() is None and len(list(unfinished.glob("*.jpg"))) < 20:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "packed" / RECORDS).exists()
+    subprocess.run(command, check=True, capture_output=True)
+    source = build_source(config_for("packed", tmp_path / "packed", size=(32, 96)))
+    assert len(source) == 300
+    np.testing.assert_allclose(source[250].target.mean(), cv2.resize(picture(250), (96, 32)).mean(), atol=2)
+
+
+def test_bad_images_are_left_out_up_to_a_limit(tmp_path, monkeypatch, caplog):
+    write_kitti_raw(tmp_path / "raw", numbers=range(30), sides="l")
+    truncate(tmp_path / "raw" / DRIVE / "image_02/data/0000000004.png")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    assert "0000000004.png" in caplog.text
+    source = build_source(config_for("packed", tmp_path / "packed"))
+    assert 4 not in {view.target.number for view in source.views}
+    shutil.rmtree(tmp_path / "packed")
+    for number in range(17):
+        truncate(tmp_path / "raw" / DRIVE / f"image_02/data/{number:010d}.png")
+    with pytest.raises(UserError, match="more than 16 images cannot be read"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+
+
+def test_own_footage_and_odometry_can_be_packed(tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip", camera=CAMERA | {"baseline": 0.1}, right=True)
+    write_kitti_odometry(tmp_path / "odometry", "00", cameras=[0])
+    for name in ("frames", "kitti_odometry"):
+        source = {"frames": tmp_path / "clip", "kitti_odometry": tmp_path / "odometry"}[name]
+        run(monkeypatch, name, "--source", source, "--output", tmp_path / name, "--height=32", "--width=96")
+        assert len(build_source(config_for("packed", tmp_path / name))) == 4
+
+
+# the process ---------------------------------------------------------------------------------------------------------
+
+
+def test_tensorflow_is_never_imported(tmp_path):
+    write_kitti_raw(tmp_path / "raw")
+    code = f"""
+import sys
+from robustdepth import prepare
+from robustdepth.data.stream import train_stream
+from tests.recordings import config_for
+folders = ["--source={tmp_path}/raw", "--output={tmp_path}/packed"]
+sys.argv = ["prepare", "kitti_raw", *folders, "--height=32", "--width=96"]
+prepare.main()
+next(train_stream(config_for("packed", "{tmp_path}/packed")))
+assert "tensorflow" not in sys.modules and "tensorflow_datasets" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=os.getcwd())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "nowhere"], "error: nowhere does not exist"),
+        (["kitti_raw", "--source=nowhere", "--output=out"], "error: no drive"),
+        (["kitti_raw", "--source=nowhere", "--output=out", "--width=100"], "error: height and width must be multiples"),
+        (["kiti_raw"], "invalid choice"),
+    ],
+)
+def test_mistakes_exit_with_status_two(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run_main(prepare.main)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
