@@ -100,3 +100,12 @@ def test_natural_order(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(tmp_path)] == ["frame_1.jpeg", "frame_9.JPG", "frame_10.png"]
     assert list_images(tmp_path / "nowhere") == []
+
+
+def test_pictures_are_turned_upright_as_their_camera_asks(tmp_path):
+    image = picture(3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored a quarter turn to the left
+    Image.fromarray(np.rot90(image)).save(tmp_path / "turned.png", exif=exif)
+    assert image_size(tmp_path / "turned.png") == image.shape[:2]
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), image)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from robustdepth.errors import UserError
 
@@ -35,7 +35,7 @@ class BadImage(UserError):
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Height and width from the file's header. Raises BadImage."""
+    """Height and width from the file's header, as the picture is meant to be seen. Raises BadImage."""
     try:
         with _open(path) as image:
             return image.height, image.width
@@ -83,7 +83,8 @@ def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
             raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 bits per channel")
-        yield image
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # how cameras store upright pictures
+        yield ImageOps.exif_transpose(image) if turned else image
 
 
 def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
