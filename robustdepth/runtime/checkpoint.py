@@ -5,13 +5,13 @@ only when it is complete. The whole training state is read back for resuming; ne
 """
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
@@ -48,10 +48,13 @@ class Checkpointer:
         try:
             action()
         except (OSError, ValueError, RuntimeError) as error:
+            # Orbax abandons its other writes, which would fill the screen when they are collected.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             reason = str(error).strip().splitlines()[0][:200]
+            left = "from the start" if self._safe is None else f"from the newest whole checkpoint (step {self._safe})"
             raise UserError(
-                f"the checkpoint of step {step} could not be saved in {self.folder}: {reason}; mend this and start the "
-                f"same command again, training goes on from the newest whole checkpoint (step {self._safe})."
+                f"the checkpoint of step {step}, or the one before it, could not be saved in {self.folder}: {reason}; "
+                f"mend this and start the same command again, training goes on {left}."
             ) from error
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
