@@ -1,17 +1,21 @@
 """The training step, its health checks and the loop, on the smallest real experiment."""
 
+import dataclasses
+import time
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from robustdepth.errors import UserError
+from robustdepth.methods.objective import Aux
 from robustdepth.training import health
-from robustdepth.training.optimizer import learning_rate
-from tests.conftest import REPOSITORY
+from robustdepth.training.optimizer import learning_rate, make_optimizer
+from robustdepth.training.progress import Progress
+from robustdepth.training.step import StepLog, make_step
+from robustdepth.types import Term, TrainState
 from tests.tiny import random_batch, tiny_config
-
-CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
-MONO = ("previous", "next")
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +49,52 @@ def test_training_stops_with_the_cause_after_too_many_bad_steps(tmp_path):
     health.stop_if_hopeless(4, 7, terms, path, limit=5)
     with pytest.raises(UserError, match=r"5 steps in a row up to step 7 .*\(loss, photometric\).*7.npz"):
         health.stop_if_hopeless(5, 7, terms, path, limit=5)
+
+
+def step_log(loss: float, count: float, ok: bool = True) -> StepLog:
+    return StepLog(jnp.bool_(ok), jnp.int32(not ok), {"loss": Term(jnp.float32(loss), jnp.float32(count))}, {})
+
+
+def test_progress_weighs_means_by_counts_leaves_out_skipped_steps_and_tells_who_waits(monkeypatch):
+    clock = iter((0.0, 30.0, 30.0, 40.0, 40.0, 50.0, 50.0))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    progress = Progress(first_step=0, last_step=100, batch_size=4)
+    progress.add(step_log(1.0, 1.0))
+    scalars, line = progress.report(1, seconds_waited=0.0)
+    assert "first step after 30 s" in line
+    assert "images_per_second" not in scalars
+    for log in (step_log(1.0, 1.0), step_log(2.0, 3.0), step_log(float("nan"), 1.0, ok=False)):
+        progress.add(log)
+    scalars, line = progress.report(21, seconds_waited=1.0)
+    assert scalars == {"loss": 1.75, "images_per_second": 8.0, "waiting_for_data": 0.1}
+    assert "0:00:40 left" in line
+    assert "input-bound" not in line
+    progress.add(step_log(1.0, 1.0))
+    assert "input-bound: 50% of the time" in progress.report(31, seconds_waited=6.0)[1]
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counts():
+    config = tiny_config()
+    optimizer = make_optimizer(config)
+
+    def loss_fn(params, stats, batch, key, step):
+        mean = jnp.mean(batch.baseline)
+        return params["w"] * mean, Aux({"mean": mean}, {}, {}, {})
+
+    step = jax.jit(make_step(config, loss_fn, optimizer))
+    whole = random_batch(config)
+    broken = dataclasses.replace(whole, baseline=np.full_like(whole.baseline, np.nan))
+    params, zero = {"w": jnp.ones(())}, jnp.int32(0)
+    state = TrainState(zero, params, {"mean": jnp.float32(0)}, optimizer.init(params), {}, zero, zero)
+    good, log = step(state, whole)
+    assert bool(log.ok)
+    assert good.params["w"] < 1
+    bad, log = step(good, broken)
+    assert not bool(log.ok)
+    assert (int(bad.step), int(bad.skipped), int(bad.skipped_in_row)) == (2, 1, 1)
+    for name in ("params", "stats", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(bad, name), getattr(good, name))
+    better, log = step(bad, whole)
+    assert bool(log.ok)
+    assert (int(better.skipped), int(better.skipped_in_row)) == (1, 0)
+    assert better.params["w"] < bad.params["w"]

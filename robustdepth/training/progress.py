@@ -16,6 +16,7 @@ class Progress:
 
     def __init__(self, first_step: int, last_step: int, batch_size: int):
         self._last_step, self._batch_size = last_step, batch_size
+        self._compiling = True
         self._reset(first_step, 0.0)
 
     def _reset(self, step: int, seconds_waited: float) -> None:
@@ -35,6 +36,8 @@ class Progress:
     def report(self, step: int, seconds_waited: float) -> tuple[dict[str, float], str]:
         """The period's means and speed as scalars and as a console line; starts the next period.
 
+        The first report comes after one step, whose time is that of compiling: it says so instead of a speed.
+
         Args:
           step: updates done.
           seconds_waited: what the data stream has waited for recordings since the run began.
@@ -42,15 +45,18 @@ class Progress:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) / seconds
         scalars = {name: self._sums[name] / max(self._counts[name], 1e-9) for name in self._sums}
-        scalars |= {
-            "images_per_second": rate * self._batch_size,
-            "waiting_for_data": (seconds_waited - self._waited) / seconds,
-        }
         shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in SHOWN if name in scalars)
-        left = duration((self._last_step - step) / max(rate, 1e-9))
-        line = f"step {step}/{self._last_step}  {shown}  {scalars['images_per_second']:.1f} images/s  {left} left"
-        if scalars["waiting_for_data"] > 0.2:
-            line += f"  input-bound: {scalars['waiting_for_data']:.0%} of the time waits for data"
+        line = f"step {step}/{self._last_step}  {shown}"
+        if self._compiling:
+            line += f"  first step after {seconds:.0f} s"
+        else:
+            waiting = (seconds_waited - self._waited) / seconds
+            scalars |= {"images_per_second": rate * self._batch_size, "waiting_for_data": waiting}
+            left = duration((self._last_step - step) / max(rate, 1e-9))
+            line += f"  {scalars['images_per_second']:.1f} images/s  {left} left"
+            if waiting > 0.2:
+                line += f"  input-bound: {waiting:.0%} of the time waits for data"
+        self._compiling = False
         self._reset(step, seconds_waited)
         return scalars, line
 
