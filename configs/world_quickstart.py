@@ -13,8 +13,11 @@ def get_config():
     config.batch_size = 8
     config.data.world_share = 1.0
     config.data.views = ("stereo",)
-    config.model.encoder = "resnet_tiny"
+    config.model.encoder = "efficientnet_lite0"
+    config.model.pretrained = "package"
+    config.model.freeze_encoder = True
     config.model.decoder_width = 0.25
+    config.model.output_stride = 2
     config.model.scales = 2  # each further scale costs as much of the loss again
     config.optimizer.learning_rate = 2e-3
     config.optimizer.steps = 2_500

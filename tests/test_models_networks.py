@@ -92,6 +92,14 @@ def test_decoder_follows_the_configured_scales_and_width():
     assert [kernels[f"merge{level}"][-1] for level in range(5)] == [8, 16, 32, 64, 128]
 
 
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_decoder_ends_at_the_configured_stride(stride):
+    network = build_depth_net(model_config(scales=1, output_stride=stride))
+    image = random_image(1, 32, 64, 3)
+    (disparity,) = apply(network, init(network, image), image).disparities
+    assert disparity.shape == (1, 32 // stride, 64 // stride)
+
+
 def test_pose_starts_near_no_motion_and_is_scaled():
     target, source = random_image(3, 32, 64, 3), random_image(3, 32, 64, 3, seed=5)
     network, larger = build_pose_net(model_config()), build_pose_net(model_config(pose_scale=0.1))
@@ -185,7 +193,9 @@ def test_padding_and_upsampling_equal_numpy():
         (dict(encoder="resnet81"), "unknown encoder 'resnet81'.*did you mean resnet18"),
         (dict(encoder="vgg"), "known: efficientnet_lite0"),
         (dict(dtype="float16"), "unknown dtype 'float16'.*did you mean .*bfloat16"),
-        (dict(scales=5), "1 to 4 scales"),
+        (dict(scales=6), "1 to 5 scales"),
+        (dict(scales=5, output_stride=2), "1 to 4 scales"),
+        (dict(output_stride=3), "ends at 1, 2, 4 or 8"),
         (dict(initial_depth=0.05), "must lie between"),
     ],
 )

@@ -34,8 +34,14 @@ def build_encoder(name: str, dtype: Any) -> nn.Module:
 def build_depth_net(model: ConfigDict) -> DepthNet:
     """The depth network that `config.model` describes. Raises `UserError` for what cannot be built."""
     dtype = _choose("dtype", model.dtype, DTYPES)
-    if not 1 <= model.scales <= 4:
-        raise UserError(f"model.scales is {model.scales}: the decoder has 1 to 4 scales.")
+    if model.output_stride not in (1, 2, 4, 8):
+        raise UserError(f"model.output_stride is {model.output_stride}: the decoder ends at 1, 2, 4 or 8.")
+    coarsest = model.output_stride * 2 ** (model.scales - 1)
+    if model.scales < 1 or coarsest > 16:
+        raise UserError(
+            f"model.scales is {model.scales}: from model.output_stride={model.output_stride} on, the decoder has 1 to "
+            f"{5 - (model.output_stride.bit_length() - 1)} scales."
+        )
     if not 0 < model.min_depth < model.initial_depth < model.max_depth:
         raise UserError(
             f"model.initial_depth is {model.initial_depth}: it must lie between model.min_depth ({model.min_depth}, "
@@ -43,8 +49,8 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
         )
     nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
     initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
-    decoder = DepthDecoder(model.decoder_width, model.scales, initial_disparity, dtype)
-    return DepthNet(build_encoder(model.encoder, dtype), decoder)
+    decoder = DepthDecoder(model.decoder_width, model.scales, model.output_stride, initial_disparity, dtype)
+    return DepthNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
 
 
 def build_pose_net(model: ConfigDict) -> PoseNet:

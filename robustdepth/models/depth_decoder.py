@@ -35,7 +35,9 @@ class ReflectConv(nn.Module):
 
 
 class DepthDecoder(nn.Module):
-    """Features of an encoder to `scales` disparities in (0, 1), finest first: full size, 1/2, 1/4, 1/8.
+    """Features of an encoder to `scales` disparities in (0, 1), finest first, each half the size of the one before.
+
+    The finest has stride `output_stride` (1, 2, 4 or 8); full-size layers, few as their channels are, take longest.
 
     Heads start at `initial_disparity` everywhere, with small kernels: large ones saturate the sigmoid, and training
     collapses to a constant depth.
@@ -43,15 +45,17 @@ class DepthDecoder(nn.Module):
 
     width: float
     scales: int
+    output_stride: int
     initial_disparity: float
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, features: dict[int, Array]) -> tuple[Float[Array, "batch _ _"], ...]:
         logit = math.log(self.initial_disparity / (1 - self.initial_disparity))
+        finest = self.output_stride.bit_length() - 1
         disparities = []
         x = features[32]
-        for level in reversed(range(5)):  # level k has stride 2^k after the upsampling
+        for level in reversed(range(finest, 5)):  # level k has stride 2^k after the upsampling
             channels = max(1, round(CHANNELS[level] * self.width))
             x = nn.elu(ReflectConv(channels, self.dtype, name=f"up{level}")(x))
             x = upsample(x)
@@ -60,7 +64,7 @@ class DepthDecoder(nn.Module):
                 height, width = skip.shape[1:3]  # one less than x where stride 32 does not divide the image
                 x = jnp.concatenate([x[:, :height, :width], skip], axis=-1)
             x = nn.elu(ReflectConv(channels, self.dtype, name=f"merge{level}")(x))
-            if level < self.scales:
+            if level < finest + self.scales:
                 bias = nn.initializers.constant(logit)
                 # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
                 head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array, Float
 
 from robustdepth.models.layers import check_image_size
@@ -11,17 +12,23 @@ from robustdepth.models.layers import check_image_size
 class DepthOutput(NamedTuple):
     """Disparities finest first, and what later methods read of the encoder (unread parts cost nothing under jit)."""
 
-    disparities: tuple[Float[Array, "batch _ _"], ...]  # float32 in (0, 1), at 1, 1/2, 1/4 and 1/8 of the image size
+    disparities: tuple[Float[Array, "batch _ _"], ...]  # float32 in (0, 1)
     features: dict[int, Array]  # stride -> [batch, height / stride, width / stride, channels]
 
 
 class DepthNet(nn.Module):
-    """Images in [0, 1] to disparities. Raises `UserError` where the image size is no multiple of 16."""
+    """Images in [0, 1] to disparities. Raises `UserError` where the image size is no multiple of 16.
+
+    A `frozen` encoder works as in evaluation, also while the decoder is trained, and no gradient reaches it.
+    """
 
     encoder: Any
     decoder: Any
+    frozen: bool = False
 
     def __call__(self, image: Float[Array, "batch height width 3"], train: bool) -> DepthOutput:
         check_image_size(*image.shape[1:3])
-        features = self.encoder(image, train)
+        features = self.encoder(image, train and not self.frozen)
+        if self.frozen:
+            features = jax.lax.stop_gradient(features)
         return DepthOutput(self.decoder(features), features)

@@ -23,6 +23,7 @@ from PIL import Image
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_inverse_depth
 from robustdepth.geometry.se3 import matrix_from_vector
+from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime import checkpoint
 from robustdepth.types import STEREO, Array, JaxArray, PyTree
@@ -49,9 +50,14 @@ class DepthModel:
         return "metric" if STEREO in self.config.data.views else "relative"
 
     def prepare(self, image: UInt8[np.ndarray, "full_height full_width 3"]) -> Float[np.ndarray, "height width 3"]:
-        """An image as the network wants it: resized with antialiasing (on the host), in [0, 1]."""
+        """An image as the network wants it: resized with antialiasing (on the host), in [0, 1].
+
+        Without colour where the training saw none (config.data.grey=1).
+        """
         height, width = self.image_size
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        if self.config.data.grey == 1:
+            resized = resized.convert("L").convert("RGB")
         return np.asarray(resized, np.float32) / 255
 
     def inverse_depth(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch height width"]:
@@ -99,7 +105,7 @@ def _inverse_depth(
     network: nn.Module, min_depth: float, max_depth: float, variables: PyTree, images: JaxArray
 ) -> Array:
     output: Any = network.apply(variables, images, train=False)
-    return disparity_to_inverse_depth(output.disparities[0], min_depth, max_depth)
+    return disparity_to_inverse_depth(resize_map(output.disparities[0], images.shape[1:3]), min_depth, max_depth)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,14 +20,26 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Clip by global norm, Adam, decoupled weight decay on kernels, learning rate."""
+    """Clip by global norm, Adam, decoupled weight decay on kernels, learning rate; frozen parameters have no state."""
     o = config.optimizer
     stages = [optax.clip_by_global_norm(o.clip_norm)] if o.clip_norm else []
     stages.append(optax.scale_by_adam())
     if o.weight_decay:
         stages.append(optax.add_decayed_weights(o.weight_decay, mask=_kernels))
     stages.append(optax.scale_by_learning_rate(learning_rate(config)))
-    return optax.chain(*stages)
+    optimizer = optax.chain(*stages)
+    if config.model.freeze_encoder:
+        return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, _part)
+    return optimizer
+
+
+def _part(params):
+    """Of every parameter: "frozen" in the depth network's encoder, "trained" elsewhere."""
+
+    def label(path: tuple, _) -> str:
+        return "frozen" if [key.key for key in path[:2]] == ["depth", "encoder"] else "trained"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def _kernels(params):

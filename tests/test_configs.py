@@ -1,0 +1,49 @@
+"""Every experiment file: loads, can be run as it stands, and takes a training step when shrunk."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from robustdepth.runtime import config as configs
+from robustdepth.runtime import sharding
+from robustdepth.training.setup import build
+from tests.conftest import REPOSITORY
+from tests.tiny import random_batch, shrink
+
+NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.fixture(autouse=True)
+def as_in_production():
+    """Types promote as usual (optax multiplies floats with its integer count); compiling is quick, running slow."""
+    with jax.numpy_dtype_promotion("standard"):
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_can_be_run_and_takes_a_step(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.name == name
+    if config.data.name == "none":
+        config.data.world_share = 1.0  # base.py itself names no data
+    config.data.root = "given on the command line"
+    configs.check(config)
+
+    config = shrink(config)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    experiment = build(config, mesh)
+    state = experiment.initial_state()
+    before = jax.device_get(state.params)
+    state, log = experiment.step(state, sharding.put_batch(random_batch(config), mesh))
+    assert bool(log.ok)
+    assert 0 < float(log.terms["loss"].value) < 1
+    moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), before, jax.device_get(state.params))
+    assert all(np.isfinite(jax.tree.leaves(moved)))
+    assert max(jax.tree.leaves(moved["depth"]["decoder"])) > 0
+    assert (max(jax.tree.leaves(moved["depth"]["encoder"])) == 0) == config.model.freeze_encoder
