@@ -18,6 +18,7 @@ from tests.recordings import (
     FY,
     LEFT_X,
     RIGHT_X,
+    SCANNER_POSITION,
     SIZE,
     config_for,
     picture,
@@ -143,9 +144,9 @@ def test_images_of_another_size_than_the_calibration_are_refused(tmp_path):
 # LiDAR ---------------------------------------------------------------------------------------------------------------
 
 
-def test_lidar_points_land_on_their_pixels_with_their_depth(tmp_path):
+def test_lidar_points_become_the_ground_truth_that_published_numbers_use(tmp_path):
     write_kitti_raw(tmp_path)
-    wanted = {(10, 5): 4.0, (159, 47): 20.0, (0, 0): 7.5, (80, 30): 79.0}
+    wanted = {(10, 5): 4.0, (159, 47): 20.0, (1, 1): 7.5, (80, 30): 79.0}
     write_scan(tmp_path, 2, [point_at(u, v, depth) for (u, v), depth in wanted.items()])
     samples = lidar_samples(tmp_path)
     assert len(samples) == 1
@@ -154,7 +155,7 @@ def test_lidar_points_land_on_their_pixels_with_their_depth(tmp_path):
     np.testing.assert_array_equal(sample.image, picture(2))
     expected = np.zeros(SIZE, np.float32)
     for (u, v), depth in wanted.items():
-        expected[v, u] = depth
+        expected[v - 1, u - 1] = depth - SCANNER_POSITION[2]  # ahead of the scanner, one pixel up and left
     np.testing.assert_allclose(sample.depth, expected, rtol=1e-5)
     np.testing.assert_allclose([*sample.camera.focal, *sample.camera.center], [FX, FY, CX, CY])
     assert sample.camera.size == SIZE
@@ -166,8 +167,16 @@ def test_right_camera_sees_the_scan_from_its_own_place(tmp_path):
     split = tmp_path / "split.txt"
     split.write_text(f"{DRIVE} 0000000001 r")
     sample = lidar_samples(tmp_path, split=str(split))[0]
-    assert list(zip(*np.nonzero(sample.depth), strict=True)) == [(10, 100)]
+    assert list(zip(*np.nonzero(sample.depth), strict=True)) == [(9, 99)]
     np.testing.assert_array_equal(sample.image, picture(51))
+
+
+def test_lidar_points_land_on_their_pixels_with_their_depth():
+    wanted = {(10, 5): 4.0, (159, 47): 20.0, (0, 0): 7.5, (80, 30): 79.0}
+    points = np.array([point_at(u, v, depth) for (u, v), depth in wanted.items()])
+    depth = project_lidar(points, projection(LEFT_X), SIZE)
+    assert np.count_nonzero(depth) == len(wanted)
+    np.testing.assert_allclose([depth[v, u] for u, v in wanted], list(wanted.values()), rtol=1e-5)
 
 
 def test_the_nearest_point_wins_and_points_outside_or_behind_drop_out():
@@ -231,7 +240,8 @@ def test_real_lidar_frames(real_data):
     assert 15_000 < len(depth) < 25_000
     assert 3 < depth.min() < depth.max() < 90
     road = (rows > 300) & (abs(columns - 500) < 150)
-    height = (rows[road] - sample.camera.center[1]) / sample.camera.focal[1] * depth[road]
-    slope, height_at_camera = np.polyfit(depth[road], height, 1)
+    ahead = depth[road] - 0.27  # of the camera; the ground truth counts from the scanner, one pixel up
+    height = (rows[road] + 1 - sample.camera.center[1]) / sample.camera.focal[1] * ahead
+    slope, height_at_camera = np.polyfit(ahead, height, 1)
     assert height_at_camera == pytest.approx(1.65, abs=0.1)
     assert abs(slope) < 0.03

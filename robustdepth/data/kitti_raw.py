@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.clips import OTHER_SIDE, Frame, Recording, read_file, read_split, select
 from robustdepth.data.images import find_image, numbered_images, read_image
-from robustdepth.data.lidar import project_lidar, read_depth_png, read_scan
+from robustdepth.data.lidar import project_eigen, read_depth_png, read_scan
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.types import Camera, EvalSample
@@ -192,7 +192,7 @@ class LidarSamples(Sequence[EvalSample]):
         camera = self._cameras[day]
         image = read_image(image_path, full_size=camera.size)
         if truth_path.suffix == ".bin":
-            depth = project_lidar(read_scan(truth_path), self._projections[day], camera.size)
+            depth = project_eigen(read_scan(truth_path), self._projections[day], camera.size)
         else:
             depth = read_depth_png(truth_path, camera.size)
         return EvalSample(image, depth, camera, f"{drive} {number:010d} {side}")

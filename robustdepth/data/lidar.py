@@ -8,17 +8,28 @@ from PIL import Image
 from robustdepth.errors import UserError
 
 
-def read_scan(path: pathlib.Path) -> np.ndarray:
-    """Points x, y, z of a Velodyne scan in the scanner's frame, metres, float32 [point, 3]. Raises UserError."""
+def read_scan(path: pathlib.Path, floats: int = 4) -> np.ndarray:
+    """Points x, y, z of a scan in the scanner's frame, metres, float32 [point, 3]. Raises UserError.
+
+    The file holds `floats` float32 numbers a point, the first three of them x, y, z: 4 for a Velodyne.
+    """
     try:
         values = np.fromfile(path, np.float32)
-        return values.reshape(-1, 4)[:, :3]
+        return values.reshape(-1, floats)[:, :3]
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read LiDAR scan {path}: {error}; it must hold 4 floats a point.") from error
+        raise UserError(f"cannot read LiDAR scan {path}: {error}; it must hold {floats} floats a point.") from error
 
 
 def read_depth_png(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
     """Depth in metres, float32 [height, width], 0 where unknown, from a 16-bit PNG that holds 256 times that.
+
+    Raises UserError as `read_png16` does.
+    """
+    return read_png16(path, size) / 256
+
+
+def read_png16(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
+    """The numbers of a 16-bit PNG as float32 [height, width].
 
     Raises UserError where it is damaged, not of 16 bits, or not of `size` (height, width).
     """
@@ -28,26 +39,47 @@ def read_depth_png(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
                 raise ValueError(f"its pixels are of type {image.mode}, not 16 bits")
             if image.size[::-1] != size:
                 raise ValueError(f"it has {image.width}x{image.height} pixels, its image {size[1]}x{size[0]}")
-            return np.array(image, np.float32) / 256
+            return np.array(image, np.float32)
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"cannot read ground truth {path}: {error}; replace it.") from error
 
 
-def project_lidar(scan: np.ndarray, projection: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def project_lidar(
+    scan: np.ndarray, projection: np.ndarray, size: tuple[int, int], min_depth: float = 0.0
+) -> np.ndarray:
     """Sparse depth of a scan: float32 [height, width], metres along the optical axis, 0 where no point falls.
 
-    Points fall on the nearest pixel centre; where several do, the nearest wins. Points behind the camera drop out.
+    Points fall on the nearest pixel centre; where several do, the nearest wins. Points behind the camera, or not
+    farther than `min_depth`, drop out.
 
     Args:
       scan: points x, y, z in the scanner's frame, [point, 3].
       projection: scanner to image, [3, 4].
       size: height and width of the depth map.
     """
-    height, width = size
+    u, v, depth = projection[:, :3] @ scan.T.astype(np.float64) + projection[:, 3:]
+    front = depth > min_depth
+    depth = depth[front]
+    return _nearest(np.rint(u[front] / depth), np.rint(v[front] / depth), depth, size)
+
+
+def project_eigen(scan: np.ndarray, projection: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The ground truth under which KITTI Eigen numbers are published: as `project_lidar`, but for two habits.
+
+    A point's value is its distance ahead of the scanner, not of the camera (0.27 m less), and it falls on the pixel one
+    up and left of the nearest one. Both come with the tools that most papers since 2017 share (SfMLearner's, then
+    monodepth2's `export_gt_depth`), and every comparable number contains them.
+    """
+    scan = scan[scan[:, 0] >= 0]
     u, v, depth = projection[:, :3] @ scan.T.astype(np.float64) + projection[:, 3:]
     front = depth > 0
-    depth = depth[front]
-    column, row = np.rint(u[front] / depth), np.rint(v[front] / depth)
+    column, row = (np.rint(axis[front] / depth[front]) - 1 for axis in (u, v))
+    return _nearest(column, row, scan[front, 0], size)
+
+
+def _nearest(column: np.ndarray, row: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map of `size` (height, width) with the smallest depth of the points on every pixel, 0 where there is none."""
+    height, width = size
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     flat = (row[inside] * width + column[inside]).astype(np.int64)
     result = np.full(height * width, np.inf)
