@@ -152,7 +152,7 @@ def load_weights(path: pathlib.Path | str, step: int | None = None) -> Weights:
 def _read_arrays(folder: pathlib.Path, names: tuple[str, ...]) -> dict[str, PyTree]:
     """The named subtrees of a saved state as NumPy arrays, whatever devices wrote them."""
     reader = ocp.PyTreeCheckpointer()
-    saved = reader.metadata(folder).item_metadata.tree
+    saved = ocp.PyTreeCheckpointHandler().metadata(folder).tree
     wanted = {name: saved[name] for name in names if name in saved}
     wanted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)

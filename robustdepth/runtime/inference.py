@@ -105,7 +105,8 @@ def _inverse_depth(
     network: nn.Module, min_depth: float, max_depth: float, variables: PyTree, images: JaxArray
 ) -> Array:
     output: Any = network.apply(variables, images, train=False)
-    return disparity_to_inverse_depth(resize_map(output.disparities[0], images.shape[1:3]), min_depth, max_depth)
+    height, width = images.shape[1:3]
+    return disparity_to_inverse_depth(resize_map(output.disparities[0], (height, width)), min_depth, max_depth)
 
 
 @functools.partial(jax.jit, static_argnums=0)

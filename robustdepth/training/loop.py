@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import signal
+import time
 from collections.abc import Iterator
 
 import jax
@@ -17,7 +18,7 @@ from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.runtime.checkpoint import Checkpointer
-from robustdepth.runtime.logging import MetricWriter
+from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
 from robustdepth.training import health
 from robustdepth.training.progress import Progress, panels
@@ -35,6 +36,7 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
     Raises:
       UserError: anything the user can mend, in one sentence.
     """
+    began = time.monotonic()
     configs.check(config)
     with Workdir(path, config) as workdir:
         if workdir.finished:
@@ -51,6 +53,7 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
                 step = loop.run(state)
         if step == config.optimizer.steps:
             workdir.finish(step)
+            print(f"trained to step {step}; this process took {duration(time.monotonic() - began)}")
         else:
             print(f"stopped by SIGTERM; saved at step {step}: the same command goes on from there")
 
