@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+SHOWN = 30  # of all known names, where none is close
+
 
 class UserError(Exception):
     """Something the user can mend. Binaries print its one sentence to stderr and exit with status 2."""
@@ -13,7 +15,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to a misspelt one, as the end of an error sentence."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}."
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"known: {', '.join(known[:SHOWN])}{more}."
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -41,6 +41,8 @@ def protocol_samples(
                 f"protocol {protocol.name} renders at the model's own size: give --workdir or --checkpoint."
             )
         return WorldSamples(protocol.count or 0, size)
+    if protocol.truth == "dataset":
+        return _dataset_samples(protocol, data_root, split, drives)
     if not data_root:
         raise UserError(f"protocol {protocol.name} needs --data_root=FOLDER with the KITTI raw recordings.")
     if protocol.count and not split:
@@ -51,6 +53,23 @@ def protocol_samples(
     if not len(samples):
         raise UserError(f"no frame with ground truth found under {data_root} for protocol {protocol.name}.")
     return samples
+
+
+def _dataset_samples(protocol: Protocol, data_root: str, split: str, drives: Sequence[str]) -> Samples:
+    """The frames of a public dataset, as its publishers pack it or as `prepare evaluation` does."""
+    from robustdepth.data.datasets import DATASETS, open_condition
+    from robustdepth.data.packed_evaluation import is_packed, open_packed
+
+    if not data_root:
+        where = DATASETS[protocol.dataset].layout
+        raise UserError(f"protocol {protocol.name} needs --data_root=FOLDER, which holds {where}.")
+    if drives:
+        raise UserError(f"protocol {protocol.name} has no drives: choose frames with --split, or leave --drives out.")
+    if is_packed(data_root, protocol.name):
+        if split:
+            raise UserError(f"{data_root} is packed with its own choice of frames: leave --split={split} out.")
+        return open_packed(data_root, protocol.name)
+    return open_condition(protocol.name, data_root, split)
 
 
 class WorldSamples:
