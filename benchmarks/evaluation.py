@@ -1,4 +1,4 @@
-"""Where an evaluation's time goes: python -m benchmarks.evaluation --data_root=KITTI_RAW [--count=697].
+"""Where an evaluation's time goes: python -m benchmarks.evaluation --data_root=KITTI_RAW [--count=697] [--output=FILE].
 
 An untrained ResNet-18 at 192x640 on LiDAR frames under the protocol kitti_sparse_frames, frames repeated up to --count.
 "Outside the network" compares the whole evaluation with the same network calls made alone, so host work that slows the
@@ -6,7 +6,6 @@ network down by taking its cores counts as outside. On a CPU that other processe
 same ratio of CPU times (outside_network_cpu) is then the better one; on an accelerator it means nothing.
 """
 
-import json
 import time
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from benchmarks.results import markdown, record
 from configs import base
 from robustdepth.errors import run_main
 from robustdepth.evaluation.evaluator import evaluate
@@ -23,11 +23,11 @@ from robustdepth.evaluation.protocols import get_protocol
 from robustdepth.evaluation.samples import protocol_samples
 from robustdepth.models.build import build_depth_net
 from robustdepth.runtime.inference import DepthModel
-from robustdepth.runtime.workdir import versions
 
 _DATA_ROOT = flags.DEFINE_string("data_root", None, "Folder of KITTI raw recordings with LiDAR.")
 _COUNT = flags.DEFINE_integer("count", 697, "Images to evaluate.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images per call of the network.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for docs/results.")
 _ENCODER = flags.DEFINE_string("encoder", "resnet18", "Encoder of the depth network.")
 
 
@@ -66,23 +66,22 @@ def _measure() -> None:
         predictor.infer([prepared] * min(predictor.batch_size, _COUNT.value - first))
     alone, cpu_ended = time.perf_counter() - started, time.process_time()
     cpu, cpu_alone = cpu_alone_started - cpu_started, cpu_ended - cpu_alone_started
-    print(
-        json.dumps(
-            {
-                "images": _COUNT.value,
-                "seconds": round(result.seconds, 2),
-                "network_alone_seconds": round(alone, 2),
-                "outside_network": round(1 - alone / result.seconds, 3),
-                "cpu_seconds": round(cpu, 2),
-                "network_alone_cpu_seconds": round(cpu_alone, 2),
-                "outside_network_cpu": round(1 - cpu_alone / cpu, 3),
-                "no_network_call_under_way": round(result.outside_network, 3),
-                "host_cpu_ms_per_image": {"load": load, "prepare": prepare, "score": score},
-                "versions": versions(),
-            },
-            indent=1,
-        )
-    )
+    row = {
+        "images": _COUNT.value,
+        "seconds": round(result.seconds, 2),
+        "network_alone_seconds": round(alone, 2),
+        "outside_network": round(1 - alone / result.seconds, 3),
+        "cpu_seconds": round(cpu, 2),
+        "network_alone_cpu_seconds": round(cpu_alone, 2),
+        "outside_network_cpu": round(1 - cpu_alone / cpu, 3),
+        "no_network_call_under_way": round(result.outside_network, 3),
+        "load_cpu_ms": load,
+        "prepare_cpu_ms": prepare,
+        "score_cpu_ms": score,
+    }
+    print(markdown([row]))
+    if _OUTPUT.value:
+        record(_OUTPUT.value, "Where an evaluation's time goes", [row])
 
 
 def _timed(function):
