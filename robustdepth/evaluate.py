@@ -1,27 +1,38 @@
 """Evaluates depth under protocols: python -m robustdepth.evaluate --workdir=DIR --protocols=world --output=DIR."""
 
+import dataclasses
+from typing import Any
+
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A training's working folder; its newest checkpoint is evaluated.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "A working folder, or one checkpoint: WORKDIR/checkpoints/STEP.")
-_PROTOCOLS = flags.DEFINE_list(
-    "protocols", [], "world, kitti_eigen, kitti_eigen_improved, kitti_sparse_frames, odometry; see docs/evaluation.md."
+flags.DEFINE_list(
+    "protocols", [], "world, kitti_eigen, odometry, video_world, flicker and others; see docs/evaluation.md."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for report.json, report.md and pictures.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the report that lies in the output folder.")
 _WATCH = flags.DEFINE_bool("watch", False, "Follow a training job: evaluate each new checkpoint until it is finished.")
-_DATA_ROOT = flags.DEFINE_string("data_root", "", "Folder of the KITTI raw (or odometry) recordings.")
+_DATA_ROOT = flags.DEFINE_string("data_root", "", "Folder of the recordings: KITTI raw or odometry, own footage.")
 _SPLIT = flags.DEFINE_string("split", "", 'Test frames, lines "DATE/DRIVE_sync FRAME l|r".')
-_DRIVES = flags.DEFINE_list("drives", [], "Only these drives, DATE/DRIVE_sync.")
+flags.DEFINE_list("drives", [], "Only these drives, DATE/DRIVE_sync, or clips of own footage.")
 _SEQUENCE = flags.DEFINE_string("sequence", "", "Odometry sequence, for example 09.")
-_ALIGNMENT = flags.DEFINE_string("alignment", "", "Overrides the protocol's: none, median or least_squares.")
-_FLIP = flags.DEFINE_bool("flip", False, "Average with the prediction of the mirrored image (post-processing).")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images per call of the network, over all devices.")
+flags.DEFINE_string("alignment", "", "Overrides the protocol's: none, median or least_squares.")
+flags.DEFINE_bool("flip", False, "Average with the prediction of the mirrored image (post-processing).")
+flags.DEFINE_integer("batch_size", 16, "Images per call of the network, over all devices.")
 _PREDICTIONS = flags.DEFINE_string("predictions", "", "Predictions made elsewhere: .npy, .npz or a folder of maps.")
-_KIND = flags.DEFINE_enum("predictions_kind", "depth", ["depth", "inverse_depth"], "What those predictions hold.")
-_TRAIN_MEDIAN = flags.DEFINE_string("train_median", "", "The train_median.npz of the baseline, if not the model's.")
+flags.DEFINE_enum("predictions_kind", "depth", ["depth", "inverse_depth"], "What those predictions hold.")
+flags.DEFINE_list("corruptions", [], 'Corrupted images as well: "all", or names such as fog,motion,jpeg.')
+flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities of the corruptions.")
+flags.DEFINE_list("corruption_size", [], "HEIGHT,WIDTH to corrupt at; KITTI-C: 192,640. Else full.")
+flags.DEFINE_string("baseline_report", "", "The report.json that corruption errors are set against.")
+_SUITE = flags.DEFINE_enum("suite", None, ["adverse"], "Every protocol whose data are given, compared in report.html.")
+_MODELS = flags.DEFINE_list("models", [], "For --suite, side by side: NAME=WORKDIR, =CHECKPOINT or =PREDICTIONS.")
+_DATA_ROOTS = flags.DEFINE_list("data_roots", [], "For --suite: DATASET=FOLDER, of docs/datasets.md or kitti_raw.")
+_SPLITS = flags.DEFINE_list("splits", [], "For --suite, lists of frames: DATASET=FILE or PROTOCOL=FILE.")
+flags.DEFINE_string("train_median", "", "The train_median.npz of the baseline, if not the model's.")
 
 
 def main(_) -> None:
@@ -35,27 +46,32 @@ def _evaluate() -> None:
         raise UserError("--workdir and --checkpoint exclude each other: give one of them.")
     if _WATCH.value and not _WORKDIR.value:
         raise UserError("--watch needs --workdir, the folder of the training job to follow.")
-    # JAX starts only once the flags are right.
+    for_suite, not_for_suite = (_MODELS, _DATA_ROOTS, _SPLITS), (_WATCH, _DATA_ROOT, _SPLIT, _SEQUENCE, _PREDICTIONS)
+    for flag in not_for_suite if _SUITE.value else for_suite:
+        if flag.value:
+            raise UserError(
+                f"--{flag.name} goes {'not ' if _SUITE.value else 'only '}with --suite (docs/evaluation.md)."
+            )
+    # JAX starts only once the flags are right; those that Options knows have its fields' names.
+    from robustdepth.evaluation.protocols import PROTOCOLS
     from robustdepth.evaluation.run import Options, run_evaluation
+    from robustdepth.evaluation.suite import run_suite
+    from robustdepth.evaluation.suite_plan import make_plan, models_of, named_paths
     from robustdepth.evaluation.watch import watch
 
-    options = Options(
-        protocols=_PROTOCOLS.value,
-        data_root=_DATA_ROOT.value,
-        split=_SPLIT.value,
-        drives=_DRIVES.value,
-        sequence=_SEQUENCE.value,
-        alignment=_ALIGNMENT.value,
-        flip=_FLIP.value,
-        batch_size=_BATCH_SIZE.value,
-        predictions=_PREDICTIONS.value,
-        predictions_kind=_KIND.value,
-        train_median=_TRAIN_MEDIAN.value,
-    )
-    if _WATCH.value:
+    values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
+    if _SUITE.value and not values["protocols"]:
+        values["protocols"] = list(PROTOCOLS)
+    options = Options(**values)
+    model = _WORKDIR.value or _CHECKPOINT.value
+    if _SUITE.value:
+        roots, splits = named_paths("--data_roots", _DATA_ROOTS.value), named_paths("--splits", _SPLITS.value)
+        plan = make_plan(roots, splits, options.protocols, options.drives)
+        run_suite(models_of(_MODELS.value, model), plan, _OUTPUT.value, options, _OVERWRITE.value)
+    elif _WATCH.value:
         watch(_WORKDIR.value, _OUTPUT.value, options)
     else:
-        run_evaluation(_WORKDIR.value or _CHECKPOINT.value, _OUTPUT.value, options, _OVERWRITE.value)
+        run_evaluation(model, _OUTPUT.value, options, _OVERWRITE.value)
 
 
 if __name__ == "__main__":

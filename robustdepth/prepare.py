@@ -4,19 +4,32 @@
   python -m robustdepth.prepare kitti_raw --source=FOLDER --output=FOLDER [--height=192 --width=640 --split=FILE]
 
 `kitti_odometry` and `frames` are packed like `kitti_raw`. The same command continues an interrupted preparation.
+Public datasets for evaluation (docs/datasets.md):
+
+  python -m robustdepth.prepare check_dataset NAME --root=FOLDER [--split=FILE]
+  python -m robustdepth.prepare evaluation CONDITION --root=FOLDER --output=FOLDER [--split=FILE]
+
+Images under the corruptions of the robustness benchmark (docs/evaluation.md):
+
+  python -m robustdepth.prepare corrupt --source=FOLDER --output=FOLDER [--corruptions=fog,jpeg --severities=1,3,5]
 """
 
 import argparse
 
 from robustdepth.data.check import check
+from robustdepth.data.dataset_commands import add_dataset_commands
 from robustdepth.data.pack import options, pack
 from robustdepth.errors import UserError, run_main
+from robustdepth.evaluation.corrupted_copy import add_corrupt_command
 
 RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
 
 
 def main() -> None:
     arguments = parse()
+    if "run" in arguments:
+        arguments.run(arguments)
+        return
     if arguments.command == "check":
         print(*check(options(arguments.data, arguments.root)), sep="\n")
         return
@@ -36,6 +49,8 @@ def parse() -> argparse.Namespace:
     checking = commands.add_parser("check", help="report on a recording, and reject what cannot be right")
     checking.add_argument("root", help="the recording's folder, or a video")
     checking.add_argument("--data", choices=RECORDINGS, default="frames", help="its layout (frames: your own footage)")
+    add_dataset_commands(commands)
+    add_corrupt_command(commands)
     for name in RECORDINGS:
         packing = commands.add_parser(name, help=f"pack a {name} recording")
         packing.add_argument("--source", required=True, help="the recording's folder")

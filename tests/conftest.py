@@ -19,6 +19,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 ROOMS = (
+    "conditions",
     "geometry",
     "imaging",
     "losses",

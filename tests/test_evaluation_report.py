@@ -92,7 +92,7 @@ def test_foreign_predictions_need_no_model(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"protocols": []}, "--protocols is empty: known: kitti_eigen"),
+        ({"protocols": []}, "--protocols is empty: give world, kitti_eigen or others"),
         ({"protocols": ["wrld"]}, "unknown protocol 'wrld': did you mean world"),
         ({"protocols": ["world"], "alignment": "mean"}, "unknown alignment 'mean'"),
         ({"protocols": ["world"], "batch_size": 0}, "--batch_size=0 must be 1 or more"),

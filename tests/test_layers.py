@@ -17,7 +17,7 @@ FLOORS = (  # top floor first; rooms on one floor do not import each other
     ("models",),
     ("losses",),
     ("data",),
-    ("world",),
+    ("world", "conditions"),
     ("geometry",),
     ("imaging",),
     ("interop",),

@@ -61,7 +61,7 @@ def evaluate(
         ThreadPoolExecutor(threads) as scorers,
         tqdm(total=len(samples), desc=name, unit="image") as progress,
     ):
-        loaded = _map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
+        loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
         while batch := list(itertools.islice(loaded, predictor.batch_size)):
             asked = time.perf_counter()
             predictions = predictor.infer([prepared for _, prepared in batch])
@@ -83,7 +83,7 @@ def evaluate(
     )
 
 
-def _map_ahead(
+def map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[int], Any], indices: Iterable[int], ahead: int
 ) -> Iterator[Any]:
     """Results of `function` in order, computed in the pool with at most `ahead` in flight."""

@@ -1,21 +1,24 @@
-"""Panels that show what the numbers mean: image, predicted depth, error; of the best and the worst frames."""
+"""Pictures of what the numbers mean: the best and the worst frames, and the errors under corruptions as bars."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from robustdepth.evaluation.frame import Frame
 from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol
 from robustdepth.evaluation.result import Result
+from robustdepth.evaluation.robustness import Robustness
 from robustdepth.evaluation.samples import Samples
 
 WORST_ERROR = 0.5  # |g - p| / g shown in the brightest colour
 SHOWN = 3  # best and worst frames each
+BAR, CLEAN = (90, 140, 200), (30, 150, 60)
 
 
 def write_panels(
@@ -33,9 +36,54 @@ def write_panels(
         frame = Frame(protocol, result.alignment, sample)
         depth = frame.depth(inverse[rank])
         file = f"{result.name.split('[')[0]}_{rank}.png"
-        cv2.imwrite(str(folder / file), draw_panel(sample.image, depth, sample.depth, frame.mask)[..., ::-1])
+        size = max(sample.image.shape[:2], depth.shape)  # they differ where ground truth has a size of its own
+        image, depth, truth = (_at(layer, size) for layer in (sample.image, depth, sample.depth))
+        panel = draw_panel(image, depth, truth, _at(frame.mask.astype(np.uint8), size) > 0)
+        cv2.imwrite(str(folder / file), panel[..., ::-1])
         panels.append((f"{sample.name}: abs_rel {result.per_image[index]['abs_rel']:.3f}", file))
     return panels
+
+
+def bars_file(result_name: str) -> str:
+    """The bar chart's file name; one alignment of a protocol is as good as another."""
+    return f"{result_name.split('[')[0]}_corruptions.png"
+
+
+def write_bars(measured: Robustness, folder: pathlib.Path) -> None:
+    """Draws the bar chart of a robustness measurement into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chart = draw_bars(measured.dee, measured.baseline.dee, measured.clean_dee)
+    cv2.imwrite(str(folder / bars_file(measured.clean.name)), chart[..., ::-1])
+
+
+def draw_bars(
+    dee: Mapping[str, float], baseline: Mapping[str, float], clean: float
+) -> UInt8[np.ndarray, "height width 3"]:
+    """DEE of every corruption as a bar, its baseline as a black mark, clean images as a green line; smaller is better.
+
+    The scale ends at the largest of them all.
+    """
+    row, left, width = 24, 110, 600  # pixels
+    longest = max(clean, *dee.values(), *(baseline[name] for name in dee))
+    chart = np.full((row * (len(dee) + 2), left + width + 70, 3), 255, np.uint8)
+
+    def place(value: float) -> int:
+        return left + round(width * value / longest)
+
+    def write(text: str, column: int, line: int) -> None:
+        at = column, row * line + 17
+        cv2.putText(chart, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+
+    write("DEE: bars the model, | baseline, green clean images", left, 0)
+    for line, (name, value) in enumerate(dee.items(), start=1):
+        write(name, 4, line)
+        cv2.rectangle(chart, (left, row * line + 4), (place(value), row * line + 19), BAR, -1)
+        mark = place(baseline[name])
+        cv2.line(chart, (mark, row * line + 1), (mark, row * line + 22), (0, 0, 0), 2)
+        write(f"{value:.3f}", max(place(value), mark) + 6, line)
+    cv2.line(chart, (place(clean), row), (place(clean), row * (len(dee) + 1)), CLEAN, 1)
+    write(f"clean {clean:.3f}", place(clean) - 30, len(dee) + 1)
+    return chart
 
 
 def draw_panel(
@@ -58,6 +106,11 @@ def draw_panel(
     )  # the worst of neighbours wins
     errors = np.where((dots > 0)[..., None], _colour(dots, cv2.COLORMAP_TURBO), image // 3)
     return np.concatenate([image, shown, errors]).astype(np.uint8)
+
+
+def _at(layer: Shaped[np.ndarray, "height width ..."], size: tuple[int, int]) -> Shaped[np.ndarray, "..."]:
+    """A layer of a picture at `size` (height, width), each pixel the nearest one."""
+    return layer if layer.shape[:2] == size else cv2.resize(layer, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def _colour(level: Float[np.ndarray, "height width"], colormap: int) -> UInt8[np.ndarray, "height width 3"]:

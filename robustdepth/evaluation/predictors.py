@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from robustdepth.errors import UserError
-from robustdepth.types import EvalSample
+from robustdepth.imaging.color import to_grey
+from robustdepth.imaging.resize import resize_image
+from robustdepth.types import Array, EvalSample, JaxArray
 
 KINDS = ("depth", "inverse_depth")
 
@@ -46,7 +50,7 @@ class NetworkPredictor:
         replicated = jax.device_put(model.variables, NamedSharding(mesh, PartitionSpec()))
         self.model = dataclasses.replace(model, variables=replicated)
         self.flip, self.scale = flip, model.scale
-        self.batch_size = -(-batch_size // devices) * devices
+        self.batch_size = self.round_up(batch_size)
         self.infer(
             [np.zeros((*model.image_size, 3), np.float32)]
         )  # compiles now, so that measured times mean something
@@ -56,12 +60,36 @@ class NetworkPredictor:
 
     def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
         images = np.stack([*prepared, *[np.zeros_like(prepared[0])] * (self.batch_size - len(prepared))])
-        inverse = self._run(images)
-        if self.flip:
-            inverse = flip_post_process(inverse, self._run(images[:, :, ::-1])[:, :, ::-1])
-        return list(inverse[: len(prepared)])
+        return list(self._predict(images)[: len(prepared)])
 
-    def _run(self, images: Float[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch height width"]:
+    def round_up(self, count: int) -> int:
+        """The next number of images that the devices share evenly."""
+        devices = self.sharding.mesh.size
+        return -(-count // devices) * devices
+
+    def put(
+        self, images: Sequence[UInt8[np.ndarray, "full_height full_width 3"]], count: int
+    ) -> UInt8[JaxArray, "batch full_height full_width 3"]:
+        """Images of one size on the devices, shared among them, the first one repeated up to `count`."""
+        return jax.device_put(np.stack([*images, *[images[0]] * (count - len(images))]), self.sharding)
+
+    def infer_full_size(
+        self, images: UInt8[JaxArray, "batch full_height full_width 3"]
+    ) -> Float[np.ndarray, "batch height width"]:
+        """Inverse depth of images that lie on the devices at their own size: `prepare` without the host.
+
+        Resized values differ from Pillow's by one level of 255 at most, which rounds between its two passes.
+        """
+        grey = self.model.config.data.grey == 1
+        return self._predict(_prepare_on_device(images, tuple(self.model.image_size), grey))
+
+    def _predict(self, images: Float[Array, "batch height width 3"]) -> Float[np.ndarray, "batch height width"]:
+        inverse = self._run(images)
+        if not self.flip:
+            return inverse
+        return flip_post_process(inverse, self._run(images[:, :, ::-1])[:, :, ::-1])
+
+    def _run(self, images: Float[Array, "batch height width 3"]) -> Float[np.ndarray, "batch height width"]:
         return np.asarray(self.model.inverse_depth(jax.device_put(images, self.sharding)), np.float32)
 
     def describe(self) -> dict[str, Any]:
@@ -75,6 +103,16 @@ class NetworkPredictor:
             "scale": model.scale,
             "flip": self.flip,
         }
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _prepare_on_device(
+    images: UInt8[JaxArray, "batch full_height full_width 3"], size: tuple[int, int], grey: bool
+) -> Float[JaxArray, "batch height width 3"]:
+    resized = images.astype(jnp.float32)
+    if images.shape[1:3] != size:
+        resized = jnp.round(resize_image(resized, size))
+    return (jnp.round(to_grey(resized)) if grey else resized) / 255.0
 
 
 def flip_post_process(

@@ -24,12 +24,17 @@ class Result:
     seconds: float
     network_seconds: float
     expected_count: int | None = None  # images of the published protocol
+    counted: str = "images"  # what `per_image` lists
 
     @property
-    def below_baseline(self) -> float:
-        """How far the headline error lies below that of the better trivial baseline, as a fraction of the latter."""
+    def below_baseline(self) -> float | None:
+        """How far the headline error lies below that of the better trivial baseline, as a fraction of the latter.
+
+        None where that one makes no error, as constant depth never flickers.
+        """
         headline = next(iter(self.metrics))
-        return 1 - self.metrics[headline] / min(row[headline] for row in self.baselines.values())
+        best = min(row[headline] for row in self.baselines.values())
+        return 1 - self.metrics[headline] / best if best > 0 else None
 
     @property
     def outside_network(self) -> float:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
+from robustdepth.conditions.corruptions import SEVERITIES, check_corruptions, check_severities, check_size
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
+from robustdepth.evaluation.consistency import VIDEO_PROTOCOLS, evaluate_videos, open_videos
 from robustdepth.evaluation.evaluator import evaluate
 from robustdepth.evaluation.odometry import ODOMETRY, evaluate_odometry, open_sequence
-from robustdepth.evaluation.pictures import write_panels
-from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor
-from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
-from robustdepth.evaluation.report import open_output, summary, write_report
+from robustdepth.evaluation.pictures import write_bars, write_panels
+from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor
+from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, get_protocol, resolve_alignment
+from robustdepth.evaluation.report import open_output, robustness_summary, summary, write_report
 from robustdepth.evaluation.result import Result
+from robustdepth.evaluation.robustness import Baseline, Robustness, evaluate_corruptions, find_baseline
 from robustdepth.evaluation.samples import Samples, protocol_samples
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
@@ -37,11 +43,15 @@ class Options:
     predictions: str = ""
     predictions_kind: str = "depth"
     train_median: str = ""
+    corruptions: Sequence[str] = ()  # names, or "all"; none: clean images only
+    severities: Sequence[int | str] = SEVERITIES
+    corruption_size: Sequence[int | str] = ()  # height and width at which images are corrupted; none: their own
+    baseline_report: str = ""  # what mCE is set against
 
     def __post_init__(self):
-        known = (*PROTOCOLS, ODOMETRY)
+        known = (*PROTOCOLS, ODOMETRY, *VIDEO_PROTOCOLS)
         if not self.protocols:
-            raise UserError(f"--protocols is empty: {nearest('', known)}")
+            raise UserError("--protocols is empty: give world, kitti_eigen or others of docs/evaluation.md.")
         for name in self.protocols:
             if name not in known:
                 raise UserError(f"unknown protocol {name!r}: {nearest(name, known)}")
@@ -51,6 +61,16 @@ class Options:
             check_alignment(self.alignment)
         if self.batch_size < 1:
             raise UserError(f"--batch_size={self.batch_size} must be 1 or more.")
+        if self.corruptions:
+            check_corruptions(self.corruptions)
+            check_severities(self.severities)
+            check_size(self.corruption_size)
+            if self.predictions:
+                raise UserError("--corruptions needs a model to show corrupted images to: leave --predictions out.")
+            if set(self.protocols) <= {ODOMETRY, *VIDEO_PROTOCOLS}:
+                raise UserError(f"--corruptions needs a protocol of depth in images, not {self.protocols[0]}: add one.")
+        elif self.baseline_report or self.corruption_size:
+            raise UserError("--baseline_report and --corruption_size are for corruptions: add --corruptions=all.")
 
 
 def run_evaluation(model_path: str, output: str, options: Options, overwrite: bool = False) -> list[Result]:
@@ -67,28 +87,98 @@ def run_evaluation(model_path: str, output: str, options: Options, overwrite: bo
 def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) -> list[Result]:
     """All protocols of `options` on a model (foreign predictions where None); writes and prints the report."""
     # Opened first: what is missing is said before anything is computed.
-    protocols = [get_protocol(name) for name in options.protocols if name != ODOMETRY]
+    protocols = [get_protocol(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
     work = [(protocol, _open_samples(protocol, model, options)) for protocol in protocols]
     sequence = open_sequence(options.data_root, options.sequence) if ODOMETRY in options.protocols else None
+    videos = [
+        open_videos(
+            name,
+            data_root=options.data_root,
+            sequence=options.sequence,
+            clips=options.drives,
+            size=model.image_size if model else None,
+        )
+        for name in options.protocols
+        if name in VIDEO_PROTOCOLS
+    ]
     results, panels, origin = [], {}, "not used"
+    robustness: dict[str, Robustness] = {}
     describe: dict[str, Any] = {}
-    if work:
+    if work or videos:
         median_map, origin = find_median_map(options.train_median, model)
         network = NetworkPredictor(model, options.batch_size, options.flip) if model else None
+        baselines = find_baselines(work, network, options) if network and options.corruptions else {}
     for protocol, samples in work:
         predictor = network or ForeignPredictor(
             options.predictions, options.predictions_kind, len(samples), samples[0].name
         )
-        result = evaluate(protocol, samples, predictor, median_map, alignment=options.alignment)
-        panels[result.name] = write_panels(result, protocol, samples, predictor, folder / "pictures")
-        results.append(result)
+        pictures, baseline = folder / "pictures", baselines.get(protocol.name)
+        measured = measure(protocol, samples, predictor, median_map, options, pictures, baseline)
+        results.append(measured.result)
+        panels[measured.result.name] = measured.panels
+        if measured.robustness:
+            robustness[measured.result.name] = measured.robustness
+        describe = predictor.describe()
+    for opened in videos:
+        predictor = network or ForeignPredictor(
+            options.predictions, options.predictions_kind, opened.frames, opened.first_name
+        )
+        results.append(evaluate_videos(opened, predictor, median_map, alignment=options.alignment))
         describe = predictor.describe()
     if sequence and model:
         results.append(evaluate_odometry(model, sequence))
         describe = describe or {"path": str(model.path), "step": int(model.step), "name": model.config.name}
-    write_report(folder, results, describe, origin, versions(), panels)
-    print("\n\n".join(summary(result) for result in results) + f"\n\nreport: {folder / 'report.md'}")
+    write_report(folder, results, describe, origin, versions(), panels, robustness)
+    said = [*map(summary, results), *map(robustness_summary, robustness.values())]
+    print("\n\n".join(said) + f"\n\nreport: {folder / 'report.md'}")
     return results
+
+
+class Measured(NamedTuple):
+    """What one protocol gave: numbers, pictures as (caption, file), and what corruptions do to the numbers."""
+
+    result: Result
+    panels: list[tuple[str, str]]
+    robustness: Robustness | None
+
+
+def measure(
+    protocol: Protocol,
+    samples: Samples,
+    predictor: Predictor,
+    median_map: Float[np.ndarray, "height width"],
+    options: Options,
+    pictures: pathlib.Path,
+    baseline: Baseline | None,
+) -> Measured:
+    """Evaluates one protocol and draws its pictures; under corruptions too where their `baseline` is given."""
+    result = evaluate(protocol, samples, predictor, median_map, alignment=options.alignment)
+    panels = write_panels(result, protocol, samples, predictor, pictures)
+    if baseline is None or not isinstance(predictor, NetworkPredictor):
+        return Measured(result, panels, None)
+    names, severities = check_corruptions(options.corruptions), check_severities(options.severities)
+    size = check_size(options.corruption_size)
+    robustness = evaluate_corruptions(protocol, samples, predictor, result, names, severities, baseline, size)
+    write_bars(robustness, pictures)
+    return Measured(result, panels, robustness)
+
+
+def find_baselines(
+    work: Sequence[tuple[Protocol, Samples]], predictor: NetworkPredictor, options: Options
+) -> dict[str, Baseline]:
+    """By protocol; opened before anything is computed, so that what must not be compared is said at once."""
+    names, severities = check_corruptions(options.corruptions), check_severities(options.severities)
+    return {
+        protocol.name: find_baseline(
+            options.baseline_report,
+            resolve_alignment(protocol, predictor.scale, options.alignment)[1],
+            len(samples),
+            names,
+            severities,
+            check_size(options.corruption_size),
+        )
+        for protocol, samples in work
+    }
 
 
 def _open_samples(protocol: Protocol, model: Any | None, options: Options) -> Samples:
