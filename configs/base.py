@@ -52,6 +52,14 @@ def get_config() -> ConfigDict:
                 smoothness=1e-3,  # divided by 2^k at scale k
                 geometric=0.0,
                 velocity=0.0,
+                weather_photometric=0.0,  # of the depth predicted from a weather view; 1 and 0.1 are usual
+                weather_consistency=0.0,  # between clear and weather depth; divided by 2^k at scale k
+            ),
+            weather=dict(
+                # Conditions of the weather view, rendered where a weather loss is on. "|" parts alternatives, one is
+                # drawn per sample; "+" applies several in order; "(0.2-1.0)" is a range of severities, 0.3-1.0 if none
+                # is given. docs/conditions.md shows them all.
+                spec="fog|rain|snow|night|dusk|rain+night",
             ),
             optimizer=dict(
                 learning_rate=1e-4,

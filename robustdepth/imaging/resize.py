@@ -27,6 +27,8 @@ def resize_map(
     along its contiguous axis, forwards and backwards.
     """
     height, width = values.shape[-2:]
+    if size == (height, width):
+        return values
     down = jnp.asarray(_weights(height, size[0]), values.dtype)
     along = jnp.asarray(_weights(width, size[1]).T, values.dtype)
     if size[0] > height:

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
-from robustdepth.methods import structure
+from robustdepth.methods import structure, weather
 from robustdepth.methods.augment import augment
+from robustdepth.methods.second_view import second_view_terms
 from robustdepth.types import TEMPORAL, Array, Batch, PyTree, Term
 
 
@@ -25,6 +27,7 @@ class Aux:
     images: dict[str, Array]  # to show: target, rebuilt, disparity, error
 
 
+WEATHER = 1  # folded into the step's key, so that switching weather on leaves the other draws as they were
 LossFn = Callable[[PyTree, PyTree, Batch, Array, Array], tuple[Array, Aux]]
 
 
@@ -56,6 +59,8 @@ def make_loss_fn(config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module |
     """
     data, weights = config.data, config.loss
     has_temporal = any(name in TEMPORAL for name in data.views)
+    with_weather = bool(weights.weather_photometric or weights.weather_consistency)
+    conditions = parse(config.weather.spec) if with_weather else ()
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         augment_key, mask_key = jax.random.split(key)
@@ -78,6 +83,16 @@ def make_loss_fn(config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module |
 
             depth = disparity_to_depth(output.disparities[0], config.model.min_depth, config.model.max_depth)
             losses["geometric"] = structure.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
+        if with_weather:
+            weather_key = jax.random.fold_in(key, WEATHER)
+            adverse = weather.weather_view(conditions, views, output.disparities[0], config, weather_key)
+            second, depth_stats = apply(depth_net, "depth", params, new_stats, adverse)
+            new_stats |= depth_stats
+            terms = second_view_terms(
+                output.disparities, second.disparities, motions, views.clean, images["error"], config, mask_key
+            )
+            losses |= {f"weather_{name}": term for name, term in terms.items() if weights[f"weather_{name}"]}
+            images["weather"] = adverse
         loss = sum(weight_at(weights[name], step) * term.value for name, term in losses.items())
         return loss, Aux(new_stats, losses, watched, images)
 
