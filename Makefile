@@ -24,7 +24,7 @@ quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on u
 	@echo "Next: your own video. README.md says how."
 
 test: $(VENV)/installed-dev  ## Runs the tests.
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev  ## Style and types.
 	$(VENV)/bin/ruff check

@@ -44,16 +44,20 @@ def get_config() -> ConfigDict:
                 initial_depth=10.0,  # depth of an untrained network
                 dtype="float32",  # compute type of the networks: float32 or bfloat16; geometry and losses stay float32
             ),
-            loss=dict(  # weights; 0 switches a term off. A weight may be a schedule "start:end:steps".
-                photometric=1.0,
-                ssim_share=0.85,
-                auto_mask=True,
-                min_reprojection=True,
-                smoothness=1e-3,  # divided by 2^k at scale k
-                geometric=0.0,
-                velocity=0.0,
-                weather_photometric=0.0,  # of the depth predicted from a weather view; 1 and 0.1 are usual
-                weather_consistency=0.0,  # between clear and weather depth; divided by 2^k at scale k
+            # Weights; 0 switches a term off. A weight may be a schedule "start:end:steps", set in an experiment's file.
+            loss=ConfigDict(
+                dict(
+                    photometric=1.0,
+                    ssim_share=0.85,
+                    auto_mask=True,
+                    min_reprojection=True,
+                    smoothness=1e-3,  # divided by 2^k at scale k
+                    geometric=0.0,
+                    velocity=0.0,
+                    weather_photometric=0.0,  # of the depth predicted from a weather view; 1 and 0.1 are usual
+                    weather_consistency=0.0,  # between clear and weather depth; divided by 2^k at scale k
+                ),
+                type_safe=False,
             ),
             weather=dict(
                 # Conditions of the weather view, rendered where a weather loss is on. "|" parts alternatives, one is

@@ -1,5 +1,8 @@
 """Trains an experiment: python -m robustdepth.train --config=configs/NAME.py --workdir=DIR [--config.key=value]."""
 
+import re
+import sys
+
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -17,6 +20,16 @@ def main(_) -> None:
     run_main(lambda: train(_CONFIG.value, _WORKDIR.value))
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl does; an override of a key that the config lacks ends with a sentence instead of a traceback."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:
+        key, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
+        print(f"error: the config has no key {key}. {' '.join(hint)}".rstrip(), file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

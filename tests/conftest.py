@@ -8,6 +8,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import pathlib
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# Compiling takes longer than these small programs run; commands that tests start inherit this, too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Compiled programs are kept between tests, and handed on to the commands that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from robustdepth.methods.objective import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.training.setup import build
@@ -19,11 +20,9 @@ NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if pa
 
 @pytest.fixture(autouse=True)
 def as_in_production():
-    """Types promote as usual (optax multiplies floats with its integer count); compiling is quick, running slow."""
+    """Types promote as usual: optax multiplies floats with its integer count."""
     with jax.numpy_dtype_promotion("standard"):
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,3 +46,12 @@ def test_config_can_be_run_and_takes_a_step(name):
     assert all(np.isfinite(jax.tree.leaves(moved)))
     assert max(jax.tree.leaves(moved["depth"]["decoder"])) > 0
     assert (max(jax.tree.leaves(moved["depth"]["encoder"])) == 0) == config.model.freeze_encoder
+
+
+def test_a_loss_weight_may_be_a_schedule_and_other_options_keep_their_type():
+    config = importlib.import_module("configs.world_quickstart").get_config()
+    config.loss.smoothness = "0:1e-3:1000"
+    configs.check(config)
+    assert weight_at(config.loss.smoothness, jnp.int32(500)) == pytest.approx(5e-4)
+    with pytest.raises(TypeError):
+        config.optimizer.steps = "many"
