@@ -9,9 +9,7 @@ from robustdepth.errors import UserError, run_main
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A training's working folder; its newest checkpoint is evaluated.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "A working folder, or one checkpoint: WORKDIR/checkpoints/STEP.")
-flags.DEFINE_list(
-    "protocols", [], "world, kitti_eigen, odometry, video_world, flicker and others; see docs/evaluation.md."
-)
+flags.DEFINE_list("protocols", [], "world, kitti_eigen, odometry, flicker and others of docs/evaluation.md.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for report.json, report.md and pictures.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the report that lies in the output folder.")
 _WATCH = flags.DEFINE_bool("watch", False, "Follow a training job: evaluate each new checkpoint until it is finished.")
@@ -24,6 +22,7 @@ flags.DEFINE_bool("flip", False, "Average with the prediction of the mirrored im
 flags.DEFINE_integer("batch_size", 16, "Images per call of the network, over all devices.")
 _PREDICTIONS = flags.DEFINE_string("predictions", "", "Predictions made elsewhere: .npy, .npz or a folder of maps.")
 flags.DEFINE_enum("predictions_kind", "depth", ["depth", "inverse_depth"], "What those predictions hold.")
+_WEATHER = flags.DEFINE_string("weather", "", "Frames under rendered conditions: fog, rain+night(0.5-1.0).")
 flags.DEFINE_list("corruptions", [], 'Corrupted images as well: "all", or names such as fog,motion,jpeg.')
 flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities of the corruptions.")
 flags.DEFINE_list("corruption_size", [], "HEIGHT,WIDTH to corrupt at; KITTI-C: 192,640. Else full.")
@@ -46,7 +45,8 @@ def _evaluate() -> None:
         raise UserError("--workdir and --checkpoint exclude each other: give one of them.")
     if _WATCH.value and not _WORKDIR.value:
         raise UserError("--watch needs --workdir, the folder of the training job to follow.")
-    for_suite, not_for_suite = (_MODELS, _DATA_ROOTS, _SPLITS), (_WATCH, _DATA_ROOT, _SPLIT, _SEQUENCE, _PREDICTIONS)
+    for_suite = _MODELS, _DATA_ROOTS, _SPLITS
+    not_for_suite = _WATCH, _DATA_ROOT, _SPLIT, _SEQUENCE, _PREDICTIONS, _WEATHER
     for flag in not_for_suite if _SUITE.value else for_suite:
         if flag.value:
             raise UserError(

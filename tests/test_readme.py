@@ -27,6 +27,8 @@ SHRINK = {
         "--config.optimizer.warmup_steps=0",
     ),
     "robustdepth.prepare kitti_raw": ("--height=64", "--width=128"),
+    "robustdepth.evaluate --workdir=runs/weather": ("--corruptions=brightness", "--severities=1"),
+    "robustdepth.evaluate --suite": (),
     "robustdepth.evaluate": ("--batch_size=2",),
 }
 
@@ -81,6 +83,17 @@ def test_kitti_from_packing_to_report_and_depth(site):
     assert report["protocols"]["kitti_eigen"]["count"] == 1
     run(predict, site)
     assert (site / "runs" / "kitti" / "depth" / "0000000003_depth.png").is_file()
+
+
+def test_weather_from_training_to_a_comparison_of_models(site):
+    train, corrupt, compare = commands("In bad weather")
+    run(train, site)
+    assert "mRR" in run(corrupt, site)
+    (site / "runs" / "quickstart").symlink_to(site / "runs" / "weather")
+    run(compare, site)
+    page = (site / "runs" / "adverse" / "report.html").read_text()
+    assert "clear" in page
+    assert "weather" in page
 
 
 def test_every_file_that_the_documents_link_exists():

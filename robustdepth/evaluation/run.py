@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from robustdepth.conditions.corruptions import SEVERITIES, check_corruptions, check_severities, check_size
+from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
@@ -24,6 +25,7 @@ from robustdepth.evaluation.report import open_output, robustness_summary, summa
 from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness import Baseline, Robustness, evaluate_corruptions, find_baseline
 from robustdepth.evaluation.samples import Samples, protocol_samples
+from robustdepth.evaluation.weather import WeatherSamples, under_weather
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
 
@@ -43,6 +45,7 @@ class Options:
     predictions: str = ""
     predictions_kind: str = "depth"
     train_median: str = ""
+    weather: str = ""  # conditions that the frames are seen under; none: as they are
     corruptions: Sequence[str] = ()  # names, or "all"; none: clean images only
     severities: Sequence[int | str] = SEVERITIES
     corruption_size: Sequence[int | str] = ()  # height and width at which images are corrupted; none: their own
@@ -61,6 +64,10 @@ class Options:
             check_alignment(self.alignment)
         if self.batch_size < 1:
             raise UserError(f"--batch_size={self.batch_size} must be 1 or more.")
+        if self.weather:
+            parse(self.weather)
+            if self.predictions or set(self.protocols) & {ODOMETRY, *VIDEO_PROTOCOLS}:
+                raise UserError("--weather needs a model and protocols of depth in images: leave the others out.")
         if self.corruptions:
             check_corruptions(self.corruptions)
             check_severities(self.severities)
@@ -88,7 +95,7 @@ def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) ->
     """All protocols of `options` on a model (foreign predictions where None); writes and prints the report."""
     # Opened first: what is missing is said before anything is computed.
     protocols = [get_protocol(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
-    work = [(protocol, _open_samples(protocol, model, options)) for protocol in protocols]
+    work = [open_frames(protocol, model, options) for protocol in protocols]
     sequence = open_sequence(options.data_root, options.sequence) if ODOMETRY in options.protocols else None
     videos = [
         open_videos(
@@ -181,8 +188,12 @@ def find_baselines(
     }
 
 
-def _open_samples(protocol: Protocol, model: Any | None, options: Options) -> Samples:
+def open_frames(protocol: Protocol, model: Any | None, options: Options) -> tuple[Protocol, Samples]:
+    """A protocol with its samples, both under the weather of `options`."""
     size = model.image_size if model else None
-    return protocol_samples(
+    samples = protocol_samples(
         protocol, data_root=options.data_root, split=options.split, drives=options.drives, size=size
     )
+    if not options.weather:
+        return protocol, samples
+    return under_weather(protocol, options.weather), WeatherSamples(samples, options.weather)
