@@ -1,4 +1,4 @@
-"""Writes a contact sheet of all conditions: python -m robustdepth.sample_conditions --output=sheet.png."""
+"""Writes a contact sheet of all conditions: python -m robustdepth.sample_conditions --output=sheet.jpg."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
 
-_OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "PNG or JPEG file to write.", required=True)
 _SCENES = flags.DEFINE_list("scenes", ["0", "3"], "Which unseen worlds, side by side.")
 _CONDITIONS = flags.DEFINE_list("conditions", [], "What to show, such as fog,rain+night; empty: everything.")
 _SEVERITIES = flags.DEFINE_list("severities", ["0.3", "0.65", "1.0"], "Columns of every world.")
