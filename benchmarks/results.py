@@ -1,6 +1,7 @@
 """The tables of docs/results.md: one JSON each in docs/results/, written by the tools that measured them.
 
     python -m benchmarks.results add runs/x/eval/report.json --name=NAME --title=TITLE --command=COMMAND
+    python -m benchmarks.results compare clear=runs/x/eval/report.json weather=runs/y/eval/report.json --name=NAME ...
     python -m benchmarks.results render
 
 A JSON holds name, title, command, machine, git revision, note and rows; `render` makes docs/results.md of all.
@@ -57,6 +58,29 @@ def rows_of_report(report: dict) -> list[dict]:
     return rows
 
 
+def compare(reports: list[tuple[str, dict]]) -> list[dict]:
+    """AbsRel of several models under the same protocols and corruptions; several reports of one model add up.
+
+    Args:
+      reports: (label, content of a report.json) in the order of the columns.
+    """
+    rows: dict[str, dict] = {}
+    for label, report in reports:
+        for name, result in report["protocols"].items():
+            row = rows.setdefault(name, {"protocol": name, "images": result["count"]})
+            row[label] = round(result["metrics"]["abs_rel"], 4)
+            row["better baseline"] = round(min(values["abs_rel"] for values in result["baselines"].values()), 4)
+            corrupted = result.get("corruptions", {})
+            for corruption, values in corrupted.get("by_corruption", {}).items():
+                row = rows.setdefault(f"{name} {corruption}", {"protocol": f"{name}, {corruption}", "images": ""})
+                row[label] = round(values["abs_rel"], 4)
+            for score in ("mce", "mrr") if corrupted else ():
+                rows.setdefault(f"{name} {score}", {"protocol": f"{name}, {score}", "images": ""})[label] = round(
+                    corrupted[score], 2
+                )
+    return list(rows.values())
+
+
 def render() -> str:
     """docs/results.md from docs/results/*.json."""
     parts = [
@@ -85,13 +109,20 @@ def main() -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="keep an evaluation's report.json as a table")
     add.add_argument("report", type=pathlib.Path)
-    for word in ("name", "title", "command"):
-        add.add_argument(f"--{word}", required=True)
-    add.add_argument("--note", default="")
+    comparing = actions.add_parser("compare", help="keep several models' reports as one table")
+    comparing.add_argument("reports", nargs="+", help="LABEL=REPORT.json")
+    for action in (add, comparing):
+        for word in ("name", "title", "command"):
+            action.add_argument(f"--{word}", required=True)
+        action.add_argument("--note", default="")
     actions.add_parser("render", help="write docs/results.md")
     options = parser.parse_args()
-    if options.action == "add":
-        rows = rows_of_report(json.loads(options.report.read_text()))
+    if options.action != "render":
+        if options.action == "add":
+            rows = rows_of_report(json.loads(options.report.read_text()))
+        else:
+            named = [text.split("=", 1) for text in options.reports]
+            rows = compare([(label, json.loads(pathlib.Path(path).read_text())) for label, path in named])
         record(DOCS / "results" / f"{options.name}.json", options.title, rows, options.note, options.command)
     (DOCS / "results.md").write_text(render())
 
