@@ -37,9 +37,9 @@ lite0_norm = partial(batch_norm, momentum=0.99, epsilon=1e-3)
 class DepthwiseConv(nn.Module):
     """One filter per channel, padded as SAME, as a sum of shifted products.
 
-    XLA has no fast grouped convolution on CPUs: measured at 8x24x80x144 on two cores, this form takes 1/18 (3x3) to 1/24
-    (5x5) of the time of `nn.Conv` with feature groups forwards, and 1/3 to 1/5 with the gradient; on accelerators XLA
-    fuses it into one kernel.
+    XLA has no fast grouped convolution on CPUs: at 8x24x80x144 on two cores this form takes 1/18 (3x3) to 1/24 (5x5) of
+    the time of `nn.Conv` with feature groups forwards, and 1/3 to 1/5 with the gradient; on accelerators XLA fuses it
+    into one kernel.
     """
 
     kernel: int
