@@ -4,8 +4,12 @@ r"""Any small folders of KITTI-layout footage, half of every batch joined by the
         --config.data.root=KITTI_ODOMETRY --config.data.sequences="('00','06','91')"
 
 Sequences with one camera and with two may be mixed: a sample uses the views it has. The world's and the rig's baselines
-make depth metric. Set --config.data.name=kitti_raw for raw drives; with an accelerator, prefer ImageNet weights and
-more pixels: --config.model.encoder=efficientnet_lite0 --config.model.pretrained=package.
+make depth metric. Set --config.data.name=kitti_raw for raw drives, and --config.data.grey=0 for footage in colour; with
+an accelerator train the encoder too, and on more pixels: --config.model.freeze_encoder=False and
+--config.image_size="(192, 640)".
+
+Measured on sequences 00, 06 and 91, docs/results.md: AbsRel 0.444 without scaling on LiDAR frames of other drives, 66%
+below the better trivial baseline, in 28 minutes.
 """
 
 from configs import base

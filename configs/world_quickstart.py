@@ -1,6 +1,8 @@
 """The quickstart: a compact network learns depth from stereo on the procedural world, in minutes on two CPU cores.
 
 python -m robustdepth.train --config=configs/world_quickstart.py --workdir=runs/quickstart
+
+Measured in docs/results.md: AbsRel 0.190 on unseen worlds, 37% below the better trivial baseline, in 8 minutes.
 """
 
 from configs import base
