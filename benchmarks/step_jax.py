@@ -64,8 +64,8 @@ def loss_part(options: argparse.Namespace) -> Callable[[], float]:
 def inference_part(options: argparse.Namespace) -> Callable[[], float]:
     """The depth network alone, one image."""
     config = config_for(options)
-    depth_net, _ = build_networks(config)
-    variables = jax.jit(lambda: init_variables(config, depth_net, None))()["depth"]
+    depth_net = build_networks(config)["depth"]
+    variables = jax.jit(lambda: init_variables(config, {"depth": depth_net}))()["depth"]
     image = jnp.asarray(draw(1, options.height, options.width).images[0])
     infer = jax.jit(lambda image: depth_net.apply(variables, image, train=False).disparities[0])
     return lambda: float(jnp.mean(jax.block_until_ready(infer(image))))
@@ -74,10 +74,12 @@ def inference_part(options: argparse.Namespace) -> Callable[[], float]:
 def step_part(options: argparse.Namespace) -> Callable[[], float]:
     """Networks, losses, gradients and Adam."""
     config = config_for(options)
-    depth_net, pose_net = build_networks(config)
+    networks = build_networks(config)
     optimizer = make_optimizer(config)
-    state = jax.jit(lambda: make_state(config, init_variables(config, depth_net, pose_net), optimizer))()
-    step = jax.jit(make_step(config, make_loss_fn(config, depth_net, pose_net), optimizer), donate_argnums=0)
+    state = jax.jit(lambda: make_state(config, init_variables(config, networks), optimizer))()
+    step = jax.jit(
+        make_step(config, make_loss_fn(config, networks["depth"], networks["pose"]), optimizer), donate_argnums=0
+    )
     batch = sharding.put_batch(batch_of(draw(options.batch, options.height, options.width)), sharding.make_mesh("data"))
 
     def run() -> float:

@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             name="base",
+            task="depth",  # "segmentation": the offline semantic expert, on the procedural world's labels
             seed=0,
             image_size=(192, 640),  # height, width that the networks see; multiples of 16
             batch_size=12,  # global, over all devices
@@ -54,10 +55,39 @@ def get_config() -> ConfigDict:
                     smoothness=1e-3,  # divided by 2^k at scale k
                     geometric=0.0,
                     velocity=0.0,
-                    weather_photometric=0.0,  # of the depth predicted from a weather view; 1 and 0.1 are usual
-                    weather_consistency=0.0,  # between clear and weather depth; divided by 2^k at scale k
+                    smooth_edges="image",  # what may carry depth edges: "image", or its Retinex "illumination"
+                    texture_photometric=0.0,  # of the depth predicted from a view of changed texture; 1 is usual
+                    texture_consistency=0.0,  # between its depth and the clear one's, over 2^k at scale k; 0.1 is usual
+                    weather_photometric=0.0,  # both again, of a view under weather
+                    weather_consistency=0.0,
+                    bidirectional=True,  # the better of both depths teaches the other; False: the clear one always
+                    semantics_edge=0.0,  # distillation of a semantic expert; "0:0.05:2000", "0:0.05:2000" and
+                    semantics_node=0.0,  # "0:0.025:2000" are usual
+                    semantics_anchor=0.0,
                 ),
                 type_safe=False,
+            ),
+            texture=dict(
+                # The view of changed texture, drawn where a texture loss is on.
+                illumination="guided",  # Retinex estimate: "guided", "multi_scale" or "total_variation"
+                missing=0.5,  # probability that cells lose their texture; 0 switches this change off
+                interfering=0.5,  # ... that another sample's texture is blended in
+                jitter=0.5,  # ... that the illumination changes
+                warmup=0.25,  # fraction of the training over which the changes grow from 0.3 to full strength
+            ),
+            semantics=dict(
+                expert="world",  # world, dinov2_vits14, dinov2_vitb14, segformer_b0, espnetv2
+                weights="",  # the expert's weight file; empty: the one that comes with the package ("world" alone)
+                cache="",  # folder for its features: filled once, then read; empty: they are computed in every step
+                graph="learned",  # how features are compared: "learned" graph, "fixed" affinities, "none" (cosine)
+                stride=16,  # of the student's features, 4, 8 or 16
+                views=(
+                    "clean",
+                    "perturbed",
+                ),  # student views that learn from the expert, which always sees the clean one
+                width=128,  # of the graph's nodes
+                heads=4,
+                dropped=0.3,  # share of the expert's nodes that the anchor loss hides and rebuilds
             ),
             weather=dict(
                 # Conditions of the weather view, rendered where a weather loss is on. "|" parts alternatives, one is
@@ -81,6 +111,12 @@ def get_config() -> ConfigDict:
             ),
             log=dict(every=50, images_every=2_000),
             checkpoint=dict(every=2_000, keep=3),
-            health=dict(max_skipped_in_row=5, min_spread=0.02, max_auto_mask=0.98, max_translation=20.0),
+            health=dict(
+                max_skipped_in_row=5,
+                min_spread=0.02,
+                max_auto_mask=0.98,
+                max_translation=20.0,
+                graph_entropy=(0.3, 0.85),
+            ),
         )
     )

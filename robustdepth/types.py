@@ -57,8 +57,10 @@ class Batch:
     camera: Camera  # of the target, batched; sources share it
     baseline: Float[Array, "batch"]  # x of the stereo camera in the target camera's frame, metres; 0: none
     speed: Float[Array, "batch source"]  # metres travelled between target and each temporal source; 0 where unknown
-    index: Int[Array, "batch"]  # which example of its dataset this is, for error messages
+    index: Int[Array, "batch"]  # which example of its dataset this is
     source_names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+    expert: Float[Array, "batch rows columns channels"] | None = None  # a semantic expert's features of the target
+    labels: Int[Array, "batch height width"] | None = None  # semantic classes of the target, see world.scene.CLASSES
 
 
 @flax.struct.dataclass

@@ -12,6 +12,7 @@ from robustdepth.types import Batch, Camera
 from robustdepth.world.generate import render_examples
 from tests.recordings import DRIVE, SIZE, config_for, picture, truncate, write_kitti_raw
 from tests.recordings import write_kitti_odometry as write_odometry
+from tests.tiny import tiny_config
 
 
 def images_of(path, number: int):
@@ -51,6 +52,16 @@ def test_a_batch_holds_what_its_types_say(tmp_path):
     assert batch.source_names == ("previous", "next", "stereo")
     assert batch.camera.size == (32, 96)
     assert (batch.camera.focal.shape, batch.camera.focal.dtype) == ((5, 2), np.float32)
+
+
+def test_labels_come_with_rendered_batches_where_the_task_needs_them():
+    config = tiny_config(("stereo",))
+    config.batch_size = 2
+    assert next(train_stream(config)).labels is None
+    config.task = "segmentation"
+    batch = next(train_stream(config))
+    _, truth = render_examples(np.arange(2), seed=0, split="train", size=(32, 64), views=("stereo",))
+    np.testing.assert_array_equal(batch.labels, truth.labels[:, 0])
 
 
 def test_every_example_comes_once_an_epoch_in_another_order(drive):

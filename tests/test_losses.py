@@ -13,6 +13,7 @@ from robustdepth.losses.photometric import MISSING, identity_error, photometric_
 from robustdepth.losses.smoothness import smoothness
 from robustdepth.methods.augment import augment, mirror, to_float
 from robustdepth.methods.objective import weight_at
+from robustdepth.methods.structure import depth_edges
 from robustdepth.types import Camera
 from tests.tiny import random_batch, tiny_config
 
@@ -140,6 +141,30 @@ def test_a_mirrored_stereo_pair_is_explained_by_the_mirrored_rig():
     np.testing.assert_allclose(again.target, target)
     np.testing.assert_allclose(again.camera.center, camera.center)
     np.testing.assert_allclose(again.baseline, 0.5)
+
+
+def test_labels_and_expert_features_are_mirrored_with_their_sample():
+    config = tiny_config(("stereo",))
+    config.batch_size = 2
+    labels, expert = DRAW.integers(0, 12, (2, 32, 64)), DRAW.standard_normal((2, 4, 8, 3)).astype(np.float32)
+    batch = random_batch(config).replace(labels=labels, expert=expert)
+    flipped = mirror(to_float(batch), jnp.array([True, False]))
+    np.testing.assert_array_equal(flipped.labels, np.stack([labels[0, :, ::-1], labels[1]]))
+    np.testing.assert_array_equal(flipped.expert, np.stack([expert[0, :, ::-1], expert[1]]))
+
+
+def test_illumination_edges_hold_where_only_texture_changes():
+    config = tiny_config(("stereo",))
+    image = np.full((1, 48, 96, 3), 0.4, np.float32)
+    image[:, :, 48:] = 0.8  # light falls on the right half
+    textured = image * np.where(np.add.outer(np.arange(48), np.arange(96)) % 2, 1.0, 0.7)[None, ..., None]
+    textured = jnp.asarray(textured, jnp.float32)
+    assert depth_edges(textured, config) is textured
+    config.loss.smooth_edges = "illumination"
+    edges = np.asarray(depth_edges(textured, config))[0, 8:-8, 8:-8, 0]
+    across = np.abs(np.diff(edges, axis=1))
+    assert across[:, 39].min() > 3 * across[:, :30].max()  # the border of the light, against the checkerboard
+    assert across[:, 39].min() > 0.05
 
 
 def test_jitter_reaches_what_networks_see_and_not_what_losses_compare():

@@ -34,7 +34,7 @@ class ToyNet(nn.Module):
             calls.value = calls.value + 1.0
         disparity = nn.sigmoid(slope * image.mean(-1) + bias)
         coarse = disparity.reshape(disparity.shape[0], 16, 2, 32, 2).mean((2, 4))
-        return DepthOutput((disparity, coarse), {})
+        return DepthOutput((disparity, coarse), {}, {})
 
 
 class ToyPose(nn.Module):

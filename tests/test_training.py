@@ -42,6 +42,16 @@ def test_alarms_name_what_collapsed():
     assert "collapsed" in sick[0]
 
 
+def test_an_alarm_tells_a_collapsed_semantic_graph_from_a_uniform_one():
+    config = tiny_config()
+    assert config.health.graph_entropy == (0.3, 0.85)
+    assert health.alarms({"graph_entropy": 0.3}, config) == health.alarms({"graph_entropy": 0.85}, config) == []
+    (collapsed,), (uniform,) = (health.alarms({"graph_entropy": entropy}, config) for entropy in (0.2, 0.9))
+    assert "few edges" in collapsed
+    assert "20%" in collapsed
+    assert "almost uniform" in uniform
+
+
 def test_training_stops_with_the_cause_after_too_many_bad_steps(tmp_path):
     path = health.save_bad_batch(random_batch(tiny_config()), 7, tmp_path)
     assert np.load(path)["target"].shape == (8, 32, 64, 3)

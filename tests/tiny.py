@@ -16,6 +16,7 @@ def shrink(config: ConfigDict, steps: int = 2) -> ConfigDict:
     config.model.pretrained = config.model.pose_pretrained = ""
     config.model.decoder_width = 0.25
     config.weather.spec = "|".join(config.weather.spec.split("|")[:2])  # the others have tests of their own
+    config.semantics.expert, config.semantics.weights = "world", ""
     config.optimizer.steps = steps
     config.log.every = config.checkpoint.every = 1
     return config

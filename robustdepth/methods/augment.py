@@ -35,15 +35,27 @@ def to_float(batch: Batch) -> Batch:
 
 
 def mirror(batch: Batch, chosen: Array) -> Batch:
-    """Mirrors the chosen samples (Bool [batch]): images, principal point, and the side the stereo camera stands on."""
+    """Mirrors the chosen samples (Bool [batch]): images, labels, the expert's features, principal point, baseline.
+
+    An expert's features of the mirrored image differ little from its mirrored features, which a cache can hold.
+    """
     mirrored = flip_camera(batch.camera)
     center = jnp.where(chosen[:, None], mirrored.center, batch.camera.center)
+
+    def turned(array: Array | None, width_axis: int) -> Array | None:
+        if array is None:
+            return None
+        which = chosen.reshape(-1, *[1] * (array.ndim - 1))
+        return jnp.where(which, jnp.flip(array, width_axis), array)
+
     return dataclasses.replace(
         batch,
-        target=jnp.where(chosen[:, None, None, None], batch.target[..., ::-1, :], batch.target),
-        sources=jnp.where(chosen[:, None, None, None, None], batch.sources[..., ::-1, :], batch.sources),
+        target=turned(batch.target, 2),
+        sources=turned(batch.sources, 3),
         camera=Camera(batch.camera.focal, center, batch.camera.size),
         baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
+        expert=turned(batch.expert, 2),
+        labels=turned(batch.labels, 2),
     )
 
 

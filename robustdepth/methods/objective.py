@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
-from robustdepth.methods import structure, weather
-from robustdepth.methods.augment import augment
+from robustdepth.methods import semantics, structure, texture, weather
+from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.second_view import second_view_terms
 from robustdepth.types import TEMPORAL, Array, Batch, PyTree, Term
 
@@ -27,7 +27,10 @@ class Aux:
     images: dict[str, Array]  # to show: target, rebuilt, disparity, error
 
 
-WEATHER = 1  # folded into the step's key, so that switching weather on leaves the other draws as they were
+# Folded into the step's key: switching one method on leaves the other draws as they were.
+WEATHER, TEXTURE, SEMANTICS = 1, 2, 3
+SECOND_VIEWS = ("texture", "weather")
+SEMANTIC_TERMS = ("semantics_edge", "semantics_node", "semantics_anchor")
 LossFn = Callable[[PyTree, PyTree, Batch, Array, Array], tuple[Array, Aux]]
 
 
@@ -46,24 +49,52 @@ def weight_at(weight: float | str, step: Array) -> Array | float:
     return start + (end - start) * jnp.clip(step.astype(jnp.float32) / max(steps, 1.0), 0.0, 1.0)
 
 
-def make_loss_fn(config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module | None) -> LossFn:
+def uses(config: ConfigDict, *terms: str) -> bool:
+    """Whether any of these loss terms has a weight."""
+    return any(bool(config.loss[term]) for term in terms)
+
+
+def uses_view(config: ConfigDict, name: str) -> bool:
+    """Whether training shows the depth network this second view ("texture" or "weather") of the target."""
+    return uses(config, f"{name}_photometric", f"{name}_consistency")
+
+
+def uses_semantics(config: ConfigDict) -> bool:
+    """Whether a semantic expert teaches."""
+    return config.task == "depth" and uses(config, *SEMANTIC_TERMS)
+
+
+def make_loss_fn(
+    config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module | None, graph: nn.Module | None = None
+) -> LossFn:
     """The training objective of a config.
 
     Args:
       config: an experiment, see configs/base.py.
       depth_net: image -> DepthOutput, see models.build.
       pose_net: image pair -> axis-angle and translation; None where every source is the stereo view.
+      graph: what compares student and expert, see methods.semantics.graph_for; None where nothing does.
 
     Returns:
       loss_fn(params, stats, batch, key, step) -> (loss, Aux), pure and differentiable in `params`.
     """
-    data, weights = config.data, config.loss
-    has_temporal = any(name in TEMPORAL for name in data.views)
-    with_weather = bool(weights.weather_photometric or weights.weather_consistency)
-    conditions = parse(config.weather.spec) if with_weather else ()
+    weights = config.loss
+    has_temporal = any(name in TEMPORAL for name in config.data.views)
+    conditions = parse(config.weather.spec) if uses_view(config, "weather") else ()
+
+    def second_views(views: Views, disparity: Array, key: Array, step: Array) -> dict[str, Array]:
+        """The harder views of the target that training shows the depth network beside the clear one."""
+        changed = {}
+        if uses_view(config, "texture"):
+            changed["texture"] = texture.texture_view(views, config, jax.random.fold_in(key, TEXTURE), step)
+        if uses_view(config, "weather"):
+            weather_key = jax.random.fold_in(key, WEATHER)
+            changed["weather"] = weather.weather_view(conditions, views, disparity, config, weather_key)
+        return changed
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         augment_key, mask_key = jax.random.split(key)
+        data = config.data
         views = augment(batch, augment_key, flip=data.flip, strength=tuple(data.jitter), grey=data.grey)
         output, new_stats = apply(depth_net, "depth", params, stats, views.seen_target)
         forward = None
@@ -83,18 +114,31 @@ def make_loss_fn(config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module |
 
             depth = disparity_to_depth(output.disparities[0], config.model.min_depth, config.model.max_depth)
             losses["geometric"] = structure.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
-        if with_weather:
-            weather_key = jax.random.fold_in(key, WEATHER)
-            adverse = weather.weather_view(conditions, views, output.disparities[0], config, weather_key)
-            second, depth_stats = apply(depth_net, "depth", params, new_stats, adverse)
+        students = {"clean": [output.decoded], "perturbed": []}
+        for name, changed in second_views(views, output.disparities[0], key, step).items():
+            second, depth_stats = apply(depth_net, "depth", params, stats | new_stats, changed)
             new_stats |= depth_stats
             terms = second_view_terms(
                 output.disparities, second.disparities, motions, views.clean, images["error"], config, mask_key
             )
-            losses |= {f"weather_{name}": term for name, term in terms.items() if weights[f"weather_{name}"]}
-            images["weather"] = adverse
+            losses |= {f"{name}_{kind}": term for kind, term in terms.items()}
+            images[name] = changed
+            students["perturbed"].append(second.decoded)
+        if uses_semantics(config):
+            maps = [decoded[config.semantics.stride] for view in config.semantics.views for decoded in students[view]]
+            terms, seen = semantics.semantic_terms(
+                graph,
+                params["semantics"],
+                maps,
+                views.clean.expert,
+                config,
+                jax.random.fold_in(key, SEMANTICS),
+            )
+            losses |= terms
+            watched |= seen
+        losses = {name: term for name, term in losses.items() if weights[name]}
         loss = sum(weight_at(weights[name], step) * term.value for name, term in losses.items())
-        return loss, Aux(new_stats, losses, watched, images)
+        return loss, Aux(stats | new_stats, losses, watched, images)
 
     return loss_fn
 
@@ -103,4 +147,4 @@ def apply(net: nn.Module, name: str, params: PyTree, stats: PyTree, *images: Arr
     """Runs one network in training mode; returns its output and {name: new batch statistics}."""
     variables = {"params": params[name], "batch_stats": stats[name]}
     output, updated = net.apply(variables, *images, train=True, mutable=["batch_stats"])
-    return output, {name: updated["batch_stats"]}
+    return output, {name: updated.get("batch_stats", {})}

@@ -35,7 +35,8 @@ def second_view_terms(
       motions: T_{target -> source} found from the clear views; no gradient reaches them from here.
       batch: clear float images.
       error: photometric error of the clear depth, `structure_terms`' image of that name.
-      config: the whole config.
+      config: the whole config; with `loss.bidirectional` the better depth teaches the other, pixel by pixel, else the
+        clear one always teaches.
       key: the one `structure_terms` got for the clear view, so that both depths meet the same auto-mask.
 
     Returns:
@@ -43,8 +44,9 @@ def second_view_terms(
       unweighted.
     """
     losses, _, images = structure_terms(second, lax.stop_gradient(motions), batch, config, key)
-    first_is_better = lax.stop_gradient(error <= images["error"]).astype(jnp.float32)
-    term = pseudo_supervision(first, second, first_is_better, config.model.min_depth, config.model.max_depth)
+    first_is_better = lax.stop_gradient(error <= images["error"]) | (not config.loss.bidirectional)
+    share = first_is_better.astype(jnp.float32)
+    term = pseudo_supervision(first, second, share, config.model.min_depth, config.model.max_depth)
     return {"photometric": losses["photometric"], "consistency": term}
 
 

@@ -14,6 +14,8 @@ from robustdepth.models.depth_net import DepthNet
 from robustdepth.models.efficientnet import EfficientNetLite0
 from robustdepth.models.pose_net import PoseHead, PoseNet
 from robustdepth.models.resnet import ResNet
+from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
+from robustdepth.world.scene import CLASSES
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(ResNet, (2, 2, 2, 2)),
@@ -51,6 +53,18 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
     initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
     decoder = DepthDecoder(model.decoder_width, model.scales, model.output_stride, initial_disparity, dtype)
     return DepthNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
+
+
+def build_segmentation_net(model: ConfigDict) -> SegmentationNet:
+    """The segmentation network on the procedural world's classes that `config.model` describes. Raises `UserError`."""
+    dtype = _choose("dtype", model.dtype, DTYPES)
+    decoder = SegmentationDecoder(model.decoder_width, len(CLASSES), model.output_stride, dtype)
+    return SegmentationNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
+
+
+def build_main_net(config: ConfigDict) -> DepthNet | SegmentationNet:
+    """The network that maps one image: the depth network, or the segmentation network of config.task."""
+    return (build_segmentation_net if config.task == "segmentation" else build_depth_net)(config.model)
 
 
 def build_pose_net(model: ConfigDict) -> PoseNet:

@@ -34,10 +34,31 @@ class ReflectConv(nn.Module):
         return conv(reflect_pad(x))
 
 
-class DepthDecoder(nn.Module):
-    """Features of an encoder to `scales` disparities in (0, 1), finest first, each half the size of the one before.
+def u_net(features: dict[int, Array], width: float, finest: int, dtype: Any) -> dict[int, Array]:
+    """The decoder's own features by stride, from 16 down to `finest`; its layers belong to the calling module.
 
-    The finest has stride `output_stride` (1, 2, 4 or 8); full-size layers, few as their channels are, take longest.
+    Each level widens the coarser one to twice its size and merges it with the encoder's features of that stride.
+    """
+    decoded = {}
+    x = features[32]
+    for level in reversed(range(finest.bit_length() - 1, 5)):  # level k has stride 2^k after the upsampling
+        channels = max(1, round(CHANNELS[level] * width))
+        x = nn.elu(ReflectConv(channels, dtype, name=f"up{level}")(x))
+        x = upsample(x)
+        if level > 0:
+            skip = features[2**level]
+            rows, columns = skip.shape[1:3]  # one less than x where stride 32 does not divide the image
+            x = jnp.concatenate([x[:, :rows, :columns], skip], axis=-1)
+        x = nn.elu(ReflectConv(channels, dtype, name=f"merge{level}")(x))
+        decoded[2**level] = x
+    return decoded
+
+
+class DepthDecoder(nn.Module):
+    """Features of an encoder to `scales` disparities in (0, 1), finest first, and the decoder's features by stride.
+
+    The finest disparity has stride `output_stride` (1, 2, 4 or 8), each further one half its size; full-size layers, few
+    as their channels are, take longest.
 
     Heads start at `initial_disparity` everywhere, with small kernels: large ones saturate the sigmoid, and training
     collapses to a constant depth.
@@ -50,23 +71,13 @@ class DepthDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: dict[int, Array]) -> tuple[Float[Array, "batch _ _"], ...]:
-        logit = math.log(self.initial_disparity / (1 - self.initial_disparity))
-        finest = self.output_stride.bit_length() - 1
+    def __call__(self, features: dict[int, Array]) -> tuple[tuple[Float[Array, "batch _ _"], ...], dict[int, Array]]:
+        decoded = u_net(features, self.width, self.output_stride, self.dtype)
+        bias = nn.initializers.constant(math.log(self.initial_disparity / (1 - self.initial_disparity)))
         disparities = []
-        x = features[32]
-        for level in reversed(range(finest, 5)):  # level k has stride 2^k after the upsampling
-            channels = max(1, round(CHANNELS[level] * self.width))
-            x = nn.elu(ReflectConv(channels, self.dtype, name=f"up{level}")(x))
-            x = upsample(x)
-            if level > 0:
-                skip = features[2**level]
-                height, width = skip.shape[1:3]  # one less than x where stride 32 does not divide the image
-                x = jnp.concatenate([x[:, :height, :width], skip], axis=-1)
-            x = nn.elu(ReflectConv(channels, self.dtype, name=f"merge{level}")(x))
-            if level < finest + self.scales:
-                bias = nn.initializers.constant(logit)
-                # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
-                head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")
-                disparities.append(nn.sigmoid(head(x)[..., 0]))
-        return tuple(reversed(disparities))
+        for scale in range(self.scales):
+            stride = self.output_stride * 2**scale
+            # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
+            head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{stride.bit_length() - 1}")
+            disparities.append(nn.sigmoid(head(decoded[stride])[..., 0]))
+        return tuple(disparities), decoded

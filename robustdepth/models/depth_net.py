@@ -10,10 +10,11 @@ from robustdepth.models.layers import check_image_size
 
 
 class DepthOutput(NamedTuple):
-    """Disparities finest first, and what later methods read of the encoder (unread parts cost nothing under jit)."""
+    """Disparities finest first, and what the methods read beside (unread parts cost nothing under jit)."""
 
     disparities: tuple[Float[Array, "batch _ _"], ...]  # float32 in (0, 1)
-    features: dict[int, Array]  # stride -> [batch, height / stride, width / stride, channels]
+    features: dict[int, Array]  # of the encoder: stride -> [batch, height / stride, width / stride, channels]
+    decoded: dict[int, Array]  # of the decoder, likewise: what semantic distillation compares (METHOD.md 3.1)
 
 
 class DepthNet(nn.Module):
@@ -31,4 +32,5 @@ class DepthNet(nn.Module):
         features = self.encoder(image, train and not self.frozen)
         if self.frozen:
             features = jax.lax.stop_gradient(features)
-        return DepthOutput(self.decoder(features), features)
+        disparities, decoded = self.decoder(features)
+        return DepthOutput(disparities, features, decoded)

@@ -13,6 +13,10 @@ CONFIG_FILE = "config.json"
 CHOICES = {
     "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
     "model.dtype": ("float32", "bfloat16"),
+    "task": ("depth", "segmentation"),
+    "texture.illumination": ("guided", "multi_scale", "total_variation"),
+    "loss.smooth_edges": ("image", "illumination"),
+    "semantics.graph": ("learned", "fixed", "none"),
 }
 POSITIVE = ("batch_size", "optimizer.steps", "log.every", "log.images_every", "checkpoint.every", "checkpoint.keep")
 # What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
@@ -55,9 +59,42 @@ def check(config: ConfigDict) -> None:
             f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
             f"< max_depth={config.model.max_depth} must hold, all positive."
         )
+    check_second_views(config)
     for key in POSITIVE:
         if lookup(config, key) < 1:
             raise UserError(f"config.{key}={lookup(config, key)} must be at least 1.")
+
+
+def check_second_views(config: ConfigDict) -> None:
+    """Refuses options of the texture view and of the semantic expert that leave nothing to do, or nothing to read."""
+    texture, semantics, loss = config.texture, config.semantics, config.loss
+    has_texture = loss.texture_photometric or loss.texture_consistency
+    if has_texture and not (texture.missing or texture.interfering or texture.jitter):
+        raise UserError(
+            "config.texture switches missing, interfering and jitter all off, but a texture loss has a weight: give "
+            "one of them a probability, or set config.loss.texture_photometric and texture_consistency to 0."
+        )
+    if not (loss.semantics_edge or loss.semantics_node or loss.semantics_anchor):
+        return
+    has_second = has_texture or loss.weather_photometric or loss.weather_consistency
+    if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
+        raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
+    if tuple(semantics.views) == ("perturbed",) and not has_second:
+        raise UserError(
+            'config.semantics.views=("perturbed",), but no texture or weather loss asks for a perturbed view: add '
+            '"clean", or give config.loss.texture_photometric a weight.'
+        )
+    finest = 4 if config.model.output_stride <= 4 else config.model.output_stride
+    if semantics.stride not in (4, 8, 16) or semantics.stride < finest:
+        raise UserError(f"config.semantics.stride={semantics.stride} is none of the decoder's strides: use 16, 8 or 4.")
+    if any(length % semantics.stride for length in config.image_size):
+        height, width = config.image_size
+        raise UserError(f"config.semantics.stride={semantics.stride} does not divide the image size {height}x{width}.")
+    if semantics.cache and config.data.world_share:
+        raise UserError(
+            "config.semantics.cache holds features of recordings; the world's share of the batch has none there: set "
+            'config.data.world_share=0, or config.semantics.cache="".'
+        )
 
 
 def lookup(config: ConfigDict, key: str) -> Any:
@@ -91,11 +128,16 @@ def read(workdir: pathlib.Path) -> ConfigDict:
     """
     path = workdir / CONFIG_FILE
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
+        return from_json(path.read_text())
     except FileNotFoundError:
         raise UserError(f"no {CONFIG_FILE} in {workdir}: this is not a training workdir or exported model.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is damaged ({error}); restore it, or train into a new workdir.") from None
+
+
+def from_json(text: str) -> ConfigDict:
+    """A config written as JSON, whose lists come back as tuples."""
+    return ConfigDict(_tuples(json.loads(text)))
 
 
 def _tuples(value: Any) -> Any:

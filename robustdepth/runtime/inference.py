@@ -25,7 +25,7 @@ from robustdepth.geometry.depth import disparity_to_inverse_depth
 from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
-from robustdepth.runtime import checkpoint
+from robustdepth.runtime.bundle import read_model
 from robustdepth.types import STEREO, Array, JaxArray, PyTree
 
 
@@ -81,17 +81,18 @@ class DepthModel:
 def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
     """Loads a training's workdir at its newest whole checkpoint, at `step`, or at that of WORKDIR/checkpoints/STEP.
 
+    A .safetensors file that robustdepth.export wrote is loaded as well; "bundled" is the model inside the package.
+
     Raises UserError where the weights are not those of the model that their config describes.
     """
-    folder = pathlib.Path(path)
-    if step is None and folder.parent.name == checkpoint.FOLDER and folder.name.isdecimal():
-        folder, step = folder.parent, int(folder.name)
-    weights = checkpoint.load_weights(folder, step)
+    weights = read_model(path, step)
+    if "depth" not in weights.params:
+        raise UserError(f"{path} holds no depth network, only {sorted(weights.params)}: give that of a depth training.")
     variables = {
-        name: {"params": params, "batch_stats": weights.stats.get(name, {})} for name, params in weights.params.items()
+        name: {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
+        for name in ("depth", "pose")
+        if name in weights.params
     }
-    if "depth" not in variables:
-        raise UserError(f"{path} holds no depth network, only {sorted(variables)}: give the folder of a training run.")
     image = jax.ShapeDtypeStruct((1, *weights.config.image_size, 3), jnp.float32)
     _check_fit(build_depth_net(weights.config.model), variables["depth"], (image,), f"depth network in {path}")
     if "pose" in variables:

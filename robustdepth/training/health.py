@@ -31,6 +31,14 @@ def alarms(scalars: dict[str, float], config: ConfigDict) -> list[str]:
         found.append(
             f"the pose network's steps grew to {length:.1f}, over {limits.max_translation}: motion has diverged."
         )
+    entropy = scalars.get("graph_entropy")
+    if entropy is not None and not limits.graph_entropy[0] <= entropy <= limits.graph_entropy[1]:
+        low, high = limits.graph_entropy
+        shape = "collapsed to few edges" if entropy < low else "become almost uniform"
+        found.append(
+            f"the expert's semantic graph has {shape}: its row entropy is {entropy:.0%} of the largest possible, "
+            f"outside {low:.0%} to {high:.0%}; raise config.loss.semantics_anchor or change config.semantics.graph."
+        )
     return found
 
 

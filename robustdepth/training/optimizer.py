@@ -34,10 +34,11 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _part(params):
-    """Of every parameter: "frozen" in the depth network's encoder, "trained" elsewhere."""
+    """Of every parameter: "frozen" in the encoder of the depth or segmentation network, "trained" elsewhere."""
 
     def label(path: tuple, _) -> str:
-        return "frozen" if [key.key for key in path[:2]] == ["depth", "encoder"] else "trained"
+        network, part = (key.key for key in path[:2])
+        return "frozen" if part == "encoder" and network != "pose" else "trained"
 
     return jax.tree_util.tree_map_with_path(label, params)
 

@@ -8,7 +8,7 @@ import numpy as np
 from robustdepth.runtime.logging import duration
 from robustdepth.training.step import StepLog
 
-SHOWN = ("loss", "photometric", "depth_spread", "auto_mask", "translation")
+SHOWN = ("loss", "photometric", "accuracy", "depth_spread", "auto_mask", "translation")
 
 
 class Progress:

@@ -11,6 +11,7 @@ from PIL import Image
 from robustdepth.errors import UserError, run_main
 from robustdepth.world.generate import render_examples
 from robustdepth.world.raycast import FAR
+from robustdepth.world.solids import PALETTE
 
 _OUTPUT = flags.DEFINE_string("output", None, "PNG file to write.", required=True)
 _FIRST = flags.DEFINE_integer("first", 0, "Index of the first scene.")
@@ -19,9 +20,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the world.")
 _SPLIT = flags.DEFINE_string("split", "evaluation", "train or evaluation.")
 _SIZE = flags.DEFINE_list("size", ["128", "416"], "Height and width of a picture.")
 
-# Colours of the classes, in the order of `solids.CLASSES`: road, sidewalk, terrain, building, wall, pole, sign,
-# vegetation, person, car, truck, sky.
-PALETTE = "804080 f423e8 98fb98 464646 66669c 999999 dcdc00 6b8e23 dc143c 00008e 000046 4682b4"
 NEAREST_SHOWN = 3.0  # metres
 
 
@@ -33,8 +31,7 @@ def contact_sheet(
     depth = np.asarray(scene.depth[:, 0])
     inverse = (1 / np.maximum(depth, NEAREST_SHOWN) - 1 / FAR) / (1 / NEAREST_SHOWN - 1 / FAR)
     grey = np.repeat((255 * np.sqrt(inverse)).astype(np.uint8)[..., None], 3, axis=-1)
-    colors = np.array([tuple(bytes.fromhex(color)) for color in PALETTE.split()], np.uint8)
-    columns = np.asarray(batch.target), grey, colors[np.asarray(scene.labels[:, 0])]
+    columns = np.asarray(batch.target), grey, np.array(PALETTE, np.uint8)[np.asarray(scene.labels[:, 0])]
     return np.concatenate([np.concatenate(row, axis=1) for row in zip(*columns, strict=True)])
 
 

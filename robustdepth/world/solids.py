@@ -28,6 +28,8 @@ CLASSES = (
     "truck",
     "sky",
 )
+_COLORS = "804080 f423e8 98fb98 464646 66669c 999999 dcdc00 6b8e23 dc143c 00008e 000046 4682b4"
+PALETTE = tuple(tuple(bytes.fromhex(color)) for color in _COLORS.split())  # the classes' colours in pictures
 PATTERNS = ("plain", "clothes", "facade", "stripes", "foliage", "body", "cabin", "plate", "ground", "sky")
 
 

@@ -1,0 +1,50 @@
+"""Trains and evaluates the rows of a family: python -m robustdepth.ablate --family=configs/NAME.py --output=DIR."""
+
+from absl import app, flags, logging
+
+from robustdepth.errors import UserError, run_main
+
+_FAMILY = flags.DEFINE_string("family", None, "A config file with ROWS and get_config(row).", required=True)
+_ROWS = flags.DEFINE_list("rows", [], "Rows to train; the first one is what the others are set against. Empty: all.")
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Trainings of every row, for the spread of its numbers.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for ROW/seed_S and the table; goes on there.", required=True)
+_SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE in the config of every row; may be given several times.")
+_WEATHER = flags.DEFINE_list("weather", ["fog", "rain", "snow", "night"], "One evaluation under each of these.")
+flags.DEFINE_list("protocols", ["world"], "Of depth in images, see docs/evaluation.md.")
+flags.DEFINE_list("corruptions", ["all"], "Corruptions to evaluate under; empty: none.")
+flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities of the corruptions.")
+flags.DEFINE_string("data_root", "", "Folder of the recordings that the protocols need.")
+flags.DEFINE_string("split", "", "Test frames, for protocols that need the list.")
+flags.DEFINE_integer("batch_size", 16, "Images per call of the network in evaluations.")
+
+FOR_EVALUATION = ("protocols", "corruptions", "severities", "data_root", "split", "batch_size")
+
+
+def main(_) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
+    run_main(_ablate)
+
+
+def _ablate() -> None:
+    if wrong := [seed for seed in _SEEDS.value if not seed.isdecimal()]:
+        raise UserError(f"--seeds has {wrong[0]!r}: seeds are whole numbers, such as 0,1,2.")
+    seeds = tuple(dict.fromkeys(int(seed) for seed in _SEEDS.value))
+    if not seeds:
+        raise UserError("--seeds is empty: give at least one, such as 0.")
+    # JAX starts only once the flags are right.
+    from robustdepth.evaluation.ablation import plan_evaluations, run_ablation
+    from robustdepth.evaluation.run import Options
+    from robustdepth.runtime.family import choose_rows, configs_of, load_family
+    from robustdepth.training.loop import train
+
+    evaluations = plan_evaluations(
+        Options(**{name: flags.FLAGS[name].value for name in FOR_EVALUATION}), _WEATHER.value
+    )
+    family = load_family(_FAMILY.value)
+    configs = configs_of(family, choose_rows(family, _ROWS.value), seeds, _SET.value)
+    run_ablation(_OUTPUT.value, configs, evaluations, _SET.value, train)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,136 @@
+"""A trained network in one .safetensors file, small enough to travel with a package.
+
+Kernels are stored in half precision, everything else as it is. What a frozen encoder has as its package delivers it is
+left out, and read from that package again.
+"""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError
+from robustdepth.interop.convert import load_pretrained
+from robustdepth.models.build import build_main_net
+from robustdepth.runtime import checkpoint
+from robustdepth.runtime import config as configs
+from robustdepth.runtime.checkpoint import Weights, load_weights
+
+SUFFIX = ".safetensors"
+HALF_PRECISION = 1e-3  # relative, its rounding at most
+BUNDLED = "bundled"  # stands for the model inside the package
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "weights"
+BUNDLED_MODEL = FOLDER / "robustdepth_world.safetensors"
+BUNDLED_EXPERT = FOLDER / "world_expert.safetensors"
+
+
+def is_bundle(path: str | pathlib.Path) -> bool:
+    """Whether `path` names such a file, or the bundled model, rather than a workdir."""
+    return str(path) == BUNDLED or pathlib.Path(path).suffix == SUFFIX
+
+
+def write_bundle(weights: Weights, path: pathlib.Path) -> int:
+    """Writes the networks that are used after training; returns the file's size in bytes.
+
+    Raises:
+      UserError: the file cannot be written, or a number is too large for half precision.
+    """
+    packaged = _packaged_encoder(weights.config)
+    tensors = {}
+    for name in ("depth", "pose", "segmentation"):
+        if name in weights.params:
+            tree = {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
+            for key, value in flatten_dict(tree, sep="/").items():
+                key, value = f"{name}/{key}", np.asarray(value)
+                if key not in packaged or not np.allclose(value, packaged[key], rtol=HALF_PRECISION):
+                    tensors[key] = _stored(key, value)
+    metadata = {"config": json.dumps(weights.config.to_dict()), "step": str(weights.step)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.numpy.save_file(tensors, path, metadata)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"cannot write {path} ({error}): give another --output.") from None
+    return path.stat().st_size
+
+
+def _stored(key: str, value: np.ndarray) -> np.ndarray:
+    if value.ndim < 2:
+        return value.astype(np.float32)
+    if not np.abs(value).max(initial=0) <= np.finfo(np.float16).max:
+        raise UserError(f"{key} holds numbers that are not finite in half precision: such a network is not exported.")
+    return value.astype(np.float16)
+
+
+def read_bundle(path: str | pathlib.Path) -> Weights:
+    """The networks of such a file; "bundled" is the one inside the package.
+
+    Raises:
+      UserError: no file there, or none that `write_bundle` wrote.
+    """
+    path = BUNDLED_MODEL if str(path) == BUNDLED else pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"model file {path} does not exist.")
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            metadata, names = file.metadata() or {}, file.keys()
+            tensors = {name: file.get_tensor(name).astype(np.float32) for name in names}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"model file {path} is damaged or of another kind ({error}).") from None
+    try:
+        config, step = configs.from_json(metadata["config"]), int(metadata["step"])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise UserError(f"{path} is no model file of this project: python -m robustdepth.export writes them.") from None
+    networks = unflatten_dict(_packaged_encoder(config) | tensors, sep="/")
+    params = {name: tree["params"] for name, tree in networks.items()}
+    stats = {name: tree.get("batch_stats", {}) for name, tree in networks.items()}
+    return Weights(config, params, stats, step)
+
+
+def read_model(path: str | pathlib.Path, step: int | None = None) -> Weights:
+    """The networks of a workdir at its newest whole checkpoint, at `step`, or at that of WORKDIR/checkpoints/STEP; or
+    those of a model file.
+
+    Raises:
+      UserError: see `read_bundle` and `checkpoint.load_weights`.
+    """
+    if is_bundle(path):
+        return read_bundle(path)
+    folder, named = _workdir_and_step(pathlib.Path(path))
+    return load_weights(folder, named if step is None else step)
+
+
+def task_of(path: str | pathlib.Path) -> str:
+    """What a workdir or model file was trained for, config.task; "depth" where that stands nowhere.
+
+    Raises:
+      UserError: the model file cannot be read, see `read_bundle`.
+    """
+    if is_bundle(path):
+        return read_bundle(path).config.task
+    folder, _ = _workdir_and_step(pathlib.Path(path))
+    folder = folder.parent if folder.name == checkpoint.FOLDER else folder
+    return configs.read(folder).get("task", "depth") if (folder / configs.CONFIG_FILE).is_file() else "depth"
+
+
+def _workdir_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+    if path.parent.name == checkpoint.FOLDER and path.name.isdecimal():
+        return path.parent, int(path.name)
+    return path, None
+
+
+def _packaged_encoder(config: ConfigDict) -> dict[str, np.ndarray]:
+    """The arrays of an encoder that stays as its package delivers it, by their keys in the file; else none."""
+    if not config.model.freeze_encoder or config.model.pretrained != "package":
+        return {}
+    network = build_main_net(config)
+    image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda key, x: network.init(key, x, train=False), jax.random.key(0), image)
+    encoder = {part: {"encoder": tree["encoder"]} for part, tree in shapes.items() if "encoder" in tree}
+    filled, _, _ = load_pretrained(config.model, encoder, None)
+    return {f"{config.task}/{key}": value for key, value in flatten_dict(filled, sep="/").items()}

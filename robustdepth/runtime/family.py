@@ -1,0 +1,94 @@
+"""A family of experiments: one config file with a table ROWS of variants and get_config(row)."""
+
+import importlib.util
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from robustdepth.errors import UserError, nearest
+from robustdepth.runtime import config as configs
+
+
+class Family(NamedTuple):
+    """The rows of a config file, in its order, and the config of each."""
+
+    rows: tuple[str, ...]
+    get_config: Callable[[str], ConfigDict]
+
+
+def load_family(path: str) -> Family:
+    """Runs a config file and finds its rows.
+
+    Raises:
+      UserError: no such file, or one without ROWS.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"config file {path} does not exist.")
+    spec = importlib.util.spec_from_file_location("robustdepth_family", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config file {path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
+        raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")
+    return Family(tuple(module.ROWS), module.get_config)
+
+
+def choose_rows(family: Family, names: Sequence[str]) -> tuple[str, ...]:
+    """The named rows in the order given, each once; all for an empty list. Raises `UserError` for an unknown one."""
+    for name in names:
+        if name not in family.rows:
+            raise UserError(f"unknown row {name!r}: {nearest(name, family.rows)}")
+    return tuple(dict.fromkeys(names)) or family.rows
+
+
+def configs_of(
+    family: Family, rows: Sequence[str], seeds: Sequence[int], overrides: Sequence[str]
+) -> dict[tuple[str, int], ConfigDict]:
+    """The checked config of every row and seed, with "key=value" texts applied to all.
+
+    Raises:
+      UserError: an override that cannot be applied, or of what the rows differ in; a config that cannot be run.
+    """
+    rows_flat = [configs.flatten(family.get_config(row)) for row in rows]
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key == "seed":
+            raise UserError(f"--set={text}: seeds are given with --seeds.")
+        if len({repr(flat.get(key)) for flat in rows_flat}) > 1:
+            raise UserError(f"--set={text} would undo what the rows {','.join(rows)} differ in: leave it out.")
+    made = {}
+    for row in rows:
+        for seed in seeds:
+            config = override(family.get_config(row), overrides)
+            config.seed = seed
+            configs.check(config)
+            made[row, seed] = config
+    return made
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """The config with "key=value" texts applied, typed as the flags --config.key=value of a training are.
+
+    Raises:
+      UserError: an unknown key, or a value of another type.
+    """
+    known = configs.flatten(config)
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals:
+            raise UserError(f"--set={text} is not KEY=VALUE, such as --set=optimizer.steps=600.")
+        if key not in known:
+            raise UserError(f"--set={text}: the config has no key {key}; {nearest(key, known)}")
+    argv = ["override", *[f"--config.{text}" for text in overrides]]
+    values = flags.FlagValues()
+    try:
+        holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, TypeError, ValueError) as error:
+        reason = str(error).replace("--config.", "").strip().rstrip(".")
+        raise UserError(f"--set={' --set='.join(overrides)} cannot be applied: {reason}.") from None
+    return holder.value
