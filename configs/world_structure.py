@@ -11,9 +11,9 @@ from configs import world_quickstart
 
 TEXTURE = {"loss.texture_photometric": 1.0, "loss.texture_consistency": 0.1}
 SEMANTICS = {
-    "loss.semantics_edge": "0:0.05:500",
-    "loss.semantics_node": "0:0.05:500",
-    "loss.semantics_anchor": "0:0.025:500",
+    "loss.semantics_edge": "0:0.05:200",
+    "loss.semantics_node": "0:0.05:200",
+    "loss.semantics_anchor": "0:0.025:200",
 }
 BOTH = TEXTURE | SEMANTICS
 ROWS = {

@@ -1,5 +1,7 @@
 """Trains and evaluates the rows of a family: python -m robustdepth.ablate --family=configs/NAME.py --output=DIR."""
 
+from typing import Any
+
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main

@@ -15,12 +15,14 @@ from robustdepth.errors import UserError
 from robustdepth.interop.convert import find_packaged_lite0, load_pretrained
 from robustdepth.interop.torch_file import read_weights
 from robustdepth.models.build import build_segmentation_net
+from robustdepth.runtime import sharding
 from robustdepth.runtime.bundle import read_bundle, read_model, task_of, write_bundle
 from robustdepth.runtime.checkpoint import load_weights
+from robustdepth.runtime.experts import load_expert
 from robustdepth.runtime.inference import load_model
 from tests.checkpoints import save_untrained
 from tests.conftest import REPOSITORY
-from tests.tiny import tiny_config
+from tests.tiny import random_batch, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +96,19 @@ def test_a_network_of_stereo_alone_has_no_pose_network_in_the_file_either(tmp_pa
         model.relative_pose(images, images)
 
 
-def test_a_segmentation_network_is_read_again_and_is_no_depth_network(tmp_path, images):
+def segmentation_weights(workdir):
     config = tiny_config()
     config.task = "segmentation"
     config.model.output_stride = 4
-    save_untrained(config, tmp_path / "run")
-    weights = load_weights(tmp_path / "run")
+    save_untrained(config, workdir)
+    return load_weights(workdir)
+
+
+def test_a_segmentation_network_is_read_again_and_is_no_depth_network(tmp_path, images):
+    weights = segmentation_weights(tmp_path / "run")
     write_bundle(weights, tmp_path / "m.safetensors")
     assert task_of(tmp_path / "run" / "checkpoints" / "5") == task_of(tmp_path / "m.safetensors") == "segmentation"
-    network = build_segmentation_net(config.model)
+    network = build_segmentation_net(weights.config.model)
 
     @jax.jit
     def logits(params, stats, seen):
@@ -115,6 +121,30 @@ def test_a_segmentation_network_is_read_again_and_is_no_depth_network(tmp_path, 
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
     with pytest.raises(UserError, match=r"holds no depth network, only \['segmentation'\]"):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_a_segmentation_network_in_a_file_teaches_as_the_semantic_expert(tmp_path, temporal):
+    weights = segmentation_weights(tmp_path / "run")
+    write_bundle(weights, tmp_path / "m.safetensors")
+    mesh = sharding.make_mesh("data")
+    semantics = tiny_config().semantics
+    semantics.stride, semantics.weights = 8, str(tmp_path / "m.safetensors")
+    expert = load_expert(semantics, (32, 64), mesh)
+    batch = sharding.put_batch(random_batch(tiny_config()), mesh)
+    taught = expert.teach(batch)
+
+    @jax.jit
+    def decoded(variables, seen):
+        return build_segmentation_net(weights.config.model).apply(variables, seen, train=False)[1][8]
+
+    variables = {"params": weights.params["segmentation"], "batch_stats": weights.stats["segmentation"]}
+    expected = np.asarray(decoded(variables, np.asarray(batch.target, np.float32) / np.float32(255)))
+    assert taught.expert.shape == expert.shape(jax.ShapeDtypeStruct((8, 32, 64, 3), np.float32)) == (8, 4, 8, 32)
+    np.testing.assert_allclose(taught.expert, expected, atol=2e-3 * np.abs(expected).max())
+    assert expert.teach(taught) is taught  # features that are there are not computed again
+    semantics.weights = str(temporal[1])
+    with pytest.raises(UserError, match=r"holds no segmentation network, only \['depth', 'pose'\]"):
+        load_expert(semantics, (32, 64), mesh)
 
 
 def test_a_frozen_encoder_is_left_out_and_read_from_its_package_again(frozen):

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from robustdepth.errors import UserError
@@ -130,9 +130,8 @@ def _classes(
 ) -> Int[Array, "batch height width"]:
     seen = images.astype(jnp.float32)
     seen = (jnp.round(to_grey(seen)) if grey else seen) / 255.0
-    logits: Any = network.apply(variables, seen, train=False)
-    logits: Float[Array, "batch rows columns classes"] = logits[0]
-    return jnp.argmax(resize_image(logits, images.shape[1:3]), axis=-1)
+    output: Any = network.apply(variables, seen, train=False)
+    return jnp.argmax(resize_image(output[0], images.shape[1:3]), axis=-1)
 
 
 def draw_row(
