@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
                 max_bad_images=16,  # unreadable images that training replaces and counts before it stops
             ),
             model=dict(
-                encoder="resnet18",  # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0
+                # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0, dinov2_vits14, dinov2_vitb14
+                encoder="resnet18",
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones
                 freeze_encoder=False,  # keep the depth encoder's weights and statistics as they were loaded
                 decoder_width=1.0,  # multiplies the decoder's channels (256, 128, 64, 32, 16)

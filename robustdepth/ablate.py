@@ -40,9 +40,8 @@ def _ablate() -> None:
     from robustdepth.runtime.family import choose_rows, configs_of, load_family
     from robustdepth.training.loop import train
 
-    evaluations = plan_evaluations(
-        Options(**{name: flags.FLAGS[name].value for name in FOR_EVALUATION}), _WEATHER.value
-    )
+    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in FOR_EVALUATION}
+    evaluations = plan_evaluations(Options(**values), _WEATHER.value)
     family = load_family(_FAMILY.value)
     configs = configs_of(family, choose_rows(family, _ROWS.value), seeds, _SET.value)
     run_ablation(_OUTPUT.value, configs, evaluations, _SET.value, train)

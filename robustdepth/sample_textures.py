@@ -38,6 +38,8 @@ def _sample() -> None:
     try:
         scenes = np.array([int(value) for value in _SCENES.value])
         height, width = (int(value) for value in _SIZE.value)
+        if not scenes.size:
+            raise ValueError
     except ValueError:
         raise UserError("--scenes or --size hold no numbers, such as 0,3 or 96,320.") from None
     batch, _ = render_examples(scenes, seed=1, split="evaluation", size=(height, width), views=())

@@ -8,6 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from configs import base
+
 DAY = "2011_09_26"
 DRIVE = f"{DAY}/{DAY}_drive_0001_sync"
 SIZE = (48, 160)  # height, width
@@ -129,4 +131,7 @@ def config_for(
     name: str, root: pathlib.Path, size: tuple[int, int] = (32, 96), batch: int = 2, **changes
 ) -> ConfigDict:
     """A config of a recording; `changes` are those of its `data` section."""
-    return ConfigDict(dict(seed=3, image_size=size, batch_size=batch, data=data_options(name, root, **changes)))
+    config = base.get_config()
+    config.update(dict(seed=3, image_size=size, batch_size=batch))
+    config.data = data_options(name, root, **changes)
+    return config

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from configs import world_structure
 from robustdepth.methods.objective import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
@@ -55,3 +56,22 @@ def test_a_loss_weight_may_be_a_schedule_and_other_options_keep_their_type():
     assert weight_at(config.loss.smoothness, jnp.int32(500)) == pytest.approx(5e-4)
     with pytest.raises(TypeError):
         config.optimizer.steps = "many"
+
+
+def test_every_row_of_the_family_is_another_experiment_that_can_be_run():
+    seen = {}
+    for row in world_structure.ROWS:
+        config = world_structure.get_config(row)
+        configs.check(config)
+        seen[row] = config.to_json_best_effort()
+        assert row == "full" or config.name.endswith(row)
+    assert len(set(seen.values())) == len(seen)
+
+
+def test_geometric_consistency_works_on_disparities_coarser_than_the_image():
+    config = shrink(world_structure.get_config("geometric"))
+    assert config.model.output_stride == 2
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    experiment = build(config, mesh)
+    _, log = experiment.step(experiment.initial_state(), sharding.put_batch(random_batch(config), mesh))
+    assert 0 < float(log.terms["geometric"].value) < 1

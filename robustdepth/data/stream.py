@@ -10,18 +10,23 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.images import BadImage
 from robustdepth.data.source import Example, Source, build_source, world_count
 from robustdepth.errors import UserError
 from robustdepth.types import Batch, Camera
 
 
-def train_stream(config: ConfigDict, shard: int = 0, shards: int = 1) -> "Stream":
+def train_stream(
+    config: ConfigDict, shard: int = 0, shards: int = 1, expert_cache: ExpertCache | None = None
+) -> "Stream":
     """The batches that `config` describes; with several hosts, the part of every batch that belongs to host `shard`.
+
+    Where an expert's features of the recordings are cached, batches hold them.
 
     Raises UserError where the recordings cannot be opened.
     """
-    stream = Stream(config, shard, shards)
+    stream = Stream(config, shard, shards, expert_cache)
     if config.batch_size % shards or stream.world_count % shards:
         raise UserError(
             f"batch_size {config.batch_size}, of it {stream.world_count} rendered, cannot be divided by {shards} "
@@ -37,8 +42,8 @@ class Stream:
     read before, so the state is the step. An unreadable image is replaced by the next example that can be read.
     """
 
-    def __init__(self, config: ConfigDict, shard: int, shards: int):
-        self._config, self._shard, self._shards = config, shard, shards
+    def __init__(self, config: ConfigDict, shard: int, shards: int, expert_cache: ExpertCache | None):
+        self._config, self._shard, self._shards, self._expert_cache = config, shard, shards, expert_cache
         self.world_count = world_count(config)
         self._count = config.batch_size - self.world_count
         self._source = build_source(config) if self._count else None
@@ -95,7 +100,10 @@ class Stream:
             if example is None:
                 raise UserError(f"no example of the recording can be read: {errors[-1]}")
             examples.append(example)
-        return to_batch(examples, tuple(self._config.image_size), tuple(self._config.data.views))
+        batch = to_batch(examples, tuple(self._config.image_size), tuple(self._config.data.views))
+        if self._expert_cache is None:
+            return batch
+        return dataclasses.replace(batch, expert=self._expert_cache.read(batch.index.tolist()))
 
     def _count_bad(self, errors: tuple[BadImage, ...]) -> None:
         for error in errors:

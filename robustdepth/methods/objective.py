@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
+from robustdepth.imaging.resize import resize_map
 from robustdepth.methods import semantics, structure, texture, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.second_view import second_view_terms
@@ -82,6 +83,12 @@ def make_loss_fn(
     has_temporal = any(name in TEMPORAL for name in config.data.views)
     conditions = parse(config.weather.spec) if uses_view(config, "weather") else ()
 
+    def full_depth(disparity: Array) -> Array:
+        """Depth at the images' size of the finest disparity, whose stride may be more than one."""
+        return disparity_to_depth(
+            resize_map(disparity, tuple(config.image_size)), config.model.min_depth, config.model.max_depth
+        )
+
     def second_views(views: Views, disparity: Array, key: Array, step: Array) -> dict[str, Array]:
         """The harder views of the target that training shows the depth network beside the clear one."""
         changed = {}
@@ -109,10 +116,9 @@ def make_loss_fn(
         if weights.geometric:
 
             def depth_of(image: Array) -> Array:
-                disparity = apply(depth_net, "depth", params, stats, image)[0].disparities[0]
-                return disparity_to_depth(disparity, config.model.min_depth, config.model.max_depth)
+                return full_depth(apply(depth_net, "depth", params, stats, image)[0].disparities[0])
 
-            depth = disparity_to_depth(output.disparities[0], config.model.min_depth, config.model.max_depth)
+            depth = full_depth(output.disparities[0])
             losses["geometric"] = structure.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
         students = {"clean": [output.decoded], "perturbed": []}
         for name, changed in second_views(views, output.disparities[0], key, step).items():

@@ -106,7 +106,8 @@ def structure_terms(
 def depth_edges(image: Float[Array, "batch height width 3"], config: ConfigDict) -> Array:
     """The image whose edges may carry depth edges (1.4): the target, or **[ours]** three times its illumination.
 
-    Illumination is what Retinex holds for structure, smooth where only texture changes; the factor makes up for its blur.
+    Illumination is what Retinex holds for structure: smooth where only texture changes. The factor makes up for its
+    blur.
     """
     if config.loss.smooth_edges == "image":
         return image

@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError, nearest
 from robustdepth.models.depth_decoder import DepthDecoder
 from robustdepth.models.depth_net import DepthNet
+from robustdepth.models.dpt import DPTDecoder
 from robustdepth.models.efficientnet import EfficientNetLite0
 from robustdepth.models.pose_net import PoseHead, PoseNet
 from robustdepth.models.resnet import ResNet
 from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
+from robustdepth.models.vit import ViTEncoder
 from robustdepth.world.scene import CLASSES
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -25,11 +27,16 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet_tiny": partial(ResNet, (1, 1, 1, 1), (24, 48, 96, 160), stem_width=16, stem_kernel=3, pool=False),
     "efficientnet_lite0": EfficientNetLite0,
 }
+# Image transformers, for the depth network alone; a DPT decoder follows them.
+TRANSFORMERS: dict[str, Callable[..., nn.Module]] = {
+    "dinov2_vits14": ViTEncoder,
+    "dinov2_vitb14": partial(ViTEncoder, 768, heads=12, channels=(96, 192, 384, 768)),
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def build_encoder(name: str, dtype: Any) -> nn.Module:
-    """The encoder of that name: (image, train) -> {stride: features}. Raises `UserError` for an unknown name."""
+    """The convolutional encoder of that name: (image, train) -> {stride: features}. Raises `UserError` for others."""
     return _choose("encoder", name, ENCODERS)(dtype=dtype)
 
 
@@ -51,8 +58,10 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
         )
     nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
     initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
-    decoder = DepthDecoder(model.decoder_width, model.scales, model.output_stride, initial_disparity, dtype)
-    return DepthNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
+    encoder = _choose("encoder", model.encoder, ENCODERS | TRANSFORMERS)(dtype=dtype)
+    decoder = DPTDecoder if model.encoder in TRANSFORMERS else DepthDecoder
+    width, scales, stride = model.decoder_width, model.scales, model.output_stride
+    return DepthNet(encoder, decoder(width, scales, stride, initial_disparity, dtype), model.freeze_encoder)
 
 
 def build_segmentation_net(model: ConfigDict) -> SegmentationNet:

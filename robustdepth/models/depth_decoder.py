@@ -57,8 +57,8 @@ def u_net(features: dict[int, Array], width: float, finest: int, dtype: Any) -> 
 class DepthDecoder(nn.Module):
     """Features of an encoder to `scales` disparities in (0, 1), finest first, and the decoder's features by stride.
 
-    The finest disparity has stride `output_stride` (1, 2, 4 or 8), each further one half its size; full-size layers, few
-    as their channels are, take longest.
+    The finest disparity has stride `output_stride` (1, 2, 4 or 8), each further one half its size. Full-size layers
+    take longest, few as their channels are.
 
     Heads start at `initial_disparity` everywhere, with small kernels: large ones saturate the sigmoid, and training
     collapses to a constant depth.

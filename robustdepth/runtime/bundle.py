@@ -53,7 +53,7 @@ def write_bundle(weights: Weights, path: pathlib.Path) -> int:
     metadata = {"config": json.dumps(weights.config.to_dict()), "step": str(weights.step)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.numpy.save_file(tensors, path, metadata)
+        path.write_bytes(safetensors.numpy.save(tensors, metadata))
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot write {path} ({error}): give another --output.") from None
     return path.stat().st_size

@@ -10,10 +10,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from robustdepth.data.expert_cache import ExpertCache, describe_cache, open_cache, write_cache
+from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
 from robustdepth.interop.espnet_weights import load_espnetv2
 from robustdepth.interop.segformer_weights import load_segformer
@@ -35,7 +38,7 @@ SOURCES = {
     "dinov2_vits14": "model.safetensors of huggingface.co/facebook/dinov2-small",
     "dinov2_vitb14": "model.safetensors of huggingface.co/facebook/dinov2-base",
     "segformer_b0": "the weights of huggingface.co/nvidia/segformer-b0-finetuned-cityscapes-1024-1024",
-    "espnetv2": "espnetv2_s_2.0_city_1024x512.pth of github.com/sacmehta/ESPNetv2",
+    "espnetv2": "espnetv2_s_2.0_city_1024x512.pth of github.com/sacmehta/EdgeNets (model/segmentation/model_zoo)",
 }
 
 
@@ -98,6 +101,20 @@ def load_expert(semantics: ConfigDict, image_size: tuple[int, int], mesh: Mesh) 
     features: Any = jax.eval_shape(module.apply, variables, image)
     stride = nearest_stride(tuple(features), semantics.stride, name)
     return Expert(name, module, jax.device_put(variables, sharding.replicated(mesh)), stride)
+
+
+def open_expert_cache(config: ConfigDict, expert: Expert) -> ExpertCache:
+    """The expert's features of the config's recordings from config.semantics.cache; what is missing is computed first.
+
+    Raises:
+      UserError: the folder holds features of other images or of another expert, or cannot be written.
+    """
+    source, size = build_source(config), tuple(config.image_size)
+    channels = expert.shape(jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))[-1]
+    weights = config.semantics.weights or BUNDLED_EXPERT
+    meta = describe_cache(expert.name, weights, source, size, expert.stride, channels)
+    print(write_cache(config.semantics.cache, source, lambda x: np.asarray(expert.look(x)), meta, config.batch_size))
+    return open_cache(config.semantics.cache, meta)
 
 
 def _world_expert(path: str) -> tuple[nn.Module, PyTree]:

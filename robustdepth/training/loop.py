@@ -44,7 +44,7 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
             return
         mesh = sharding.make_mesh(config.sharding.axis)
         experiment = build(config, mesh)
-        stream = train_stream(config)
+        stream = train_stream(config, expert_cache=experiment.expert_cache)
         save_median(config, workdir.path)
         with contextlib.closing(Checkpointer(workdir.path, config.checkpoint.keep)) as checkpointer:
             state = start(experiment, stream, checkpointer, workdir.path)

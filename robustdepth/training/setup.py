@@ -10,13 +10,14 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.interop.convert import load_pretrained
 from robustdepth.methods.objective import make_loss_fn, uses_semantics
 from robustdepth.methods.segmentation import make_segmentation_loss
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net
 from robustdepth.runtime import sharding
-from robustdepth.runtime.experts import load_expert
+from robustdepth.runtime.experts import load_expert, open_expert_cache
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
 from robustdepth.types import TEMPORAL, Batch, PyTree, TrainState
@@ -30,6 +31,7 @@ class Experiment(NamedTuple):
     template: TrainState  # ShapeDtypeStructs with shardings, for restoring
     initial_state: Callable[[], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, StepLog]]
+    expert_cache: ExpertCache | None = None  # the expert's features of the recordings, where they are kept on disk
 
 
 def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
@@ -105,7 +107,11 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     )
     if teaching is None:
         return Experiment(template, initial_state, step)
-    return Experiment(template, initial_state, lambda state, batch: step(state, teaching.look(batch)))
+
+    def taught_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
+        return step(state, teaching.teach(batch))
+
+    return Experiment(template, initial_state, taught_step, teaching.cache)
 
 
 class Teaching(NamedTuple):
@@ -113,7 +119,8 @@ class Teaching(NamedTuple):
 
     graph: nn.Module | None
     init: Callable[[], dict[str, PyTree]]  # random variables of the graph
-    look: Callable[[Batch], Batch]  # adds the expert's features to a batch
+    teach: Callable[[Batch], Batch]  # adds the expert's features to a batch that lacks them
+    cache: ExpertCache | None
 
 
 def build_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
@@ -129,4 +136,5 @@ def build_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teac
         key = jax.random.fold_in(jax.random.key(config.seed), GRAPH)
         return {"semantics": {"params": init_graph(config, student_shape, expert_shape, key)}}
 
-    return Teaching(graph_for(config, expert_shape[-1]), init, expert.teach)
+    cache = open_expert_cache(config, expert) if config.semantics.cache else None
+    return Teaching(graph_for(config, expert_shape[-1]), init, expert.teach, cache)
