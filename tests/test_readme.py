@@ -85,6 +85,13 @@ def test_kitti_from_packing_to_report_and_depth(site):
     assert (site / "runs" / "kitti" / "depth" / "0000000003_depth.png").is_file()
 
 
+def test_structure_from_training_to_a_picture_of_features(site):
+    train, _, features = commands("Structure before texture")
+    run([*train, "--config.semantics.graph=fixed"], site)  # the learned graph takes longest to compile
+    run(features, site)
+    assert (site / "runs" / "structure" / "features.jpg").stat().st_size > 5_000
+
+
 def test_weather_from_training_to_a_comparison_of_models(site):
     train, corrupt, compare = commands("In bad weather")
     run(train, site)
