@@ -191,7 +191,7 @@ def test_padding_and_upsampling_equal_numpy():
     ("changes", "message"),
     [
         (dict(encoder="resnet81"), "unknown encoder 'resnet81'.*did you mean resnet18"),
-        (dict(encoder="vgg"), "known: efficientnet_lite0"),
+        (dict(encoder="vgg"), "known: dinov2_vitb14, .*, efficientnet_lite0"),
         (dict(dtype="float16"), "unknown dtype 'float16'.*did you mean .*bfloat16"),
         (dict(scales=6), "1 to 5 scales"),
         (dict(scales=5, output_stride=2), "1 to 4 scales"),
@@ -204,9 +204,11 @@ def test_what_cannot_be_built_is_refused(changes, message):
         build_depth_net(model_config(**changes))
 
 
-def test_unknown_pose_encoder_is_refused():
+def test_unknown_pose_encoders_and_transformers_are_refused():
     with pytest.raises(UserError, match="did you mean resnet50"):
         build_pose_net(model_config(pose_encoder="resnet500"))
+    with pytest.raises(UserError, match="unknown encoder 'dinov2_vits14'"):
+        build_pose_net(model_config(pose_encoder="dinov2_vits14"))
 
 
 @pytest.mark.parametrize("size", [(100, 320), (64, 200), (8, 32)])

@@ -1,6 +1,5 @@
 """Configs, workdirs, logs, sharding and checkpoints: what must hold when a run is stopped, damaged or misconfigured."""
 
-import gc
 import json
 import pathlib
 from contextlib import closing
@@ -158,18 +157,6 @@ def damage(folder: pathlib.Path) -> None:
         path.write_bytes(b"")
 
 
-@pytest.fixture
-def collected_here():
-    """Orbax abandons its other reads when one fails; they complain when they are collected, here and not later."""
-    yield
-    gc.collect()
-
-
-complaints_expected = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@complaints_expected
-@pytest.mark.usefixtures("collected_here")
 def test_a_damaged_checkpoint_is_passed_over_for_the_newest_whole_one_and_kept(tmp_path, caplog):
     config = tiny_config()
     configs.write(config, tmp_path)
@@ -188,8 +175,6 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path):
     assert latest_step(tmp_path) == 1
 
 
-@complaints_expected
-@pytest.mark.usefixtures("collected_here")
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     save_steps(tmp_path, (1,))
     other = small_state(0.0)

@@ -11,7 +11,8 @@ def shrink(config: ConfigDict, steps: int = 2) -> ConfigDict:
     """The same experiment with images of 32x64, compact networks and a batch of 8 (one per fake device)."""
     config.image_size = (32, 64)
     config.batch_size = 8
-    config.model.encoder = "resnet_tiny" if config.model.encoder.startswith("resnet") else config.model.encoder
+    if not config.model.encoder.startswith("dinov2"):  # those have a decoder of their own
+        config.model.encoder = "resnet_tiny"
     config.model.pose_encoder = "resnet_tiny"
     config.model.pretrained = config.model.pose_pretrained = ""
     config.model.decoder_width = 0.25
@@ -45,4 +46,5 @@ def random_batch(config: ConfigDict, seed: int = 0) -> Batch:
         speed=np.zeros((size, len(views)), np.float32),
         index=np.arange(size, dtype=np.int32),
         source_names=views,
+        labels=draw.integers(0, 12, (size, height, width)) if config.task == "segmentation" else None,
     )
