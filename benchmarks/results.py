@@ -50,11 +50,28 @@ def rows_of_report(report: dict) -> list[dict]:
     """The model and the trivial baselines of every protocol of an evaluation's report.json."""
     rows = []
     for name, result in report["protocols"].items():
-        lines = {"model": result["metrics"], **result.get("baselines", {})}
+        lines = {"model": result["metrics"] | result.get("iou", {}), **result.get("baselines", {})}
         for who, metrics in lines.items():
             shown = {key: round(metrics[key], 4) for key in (*SHOWN, *metrics) if key in metrics}
             alignment = result.get("alignment", "")
             rows.append({"protocol": name, "alignment": alignment, "images": result["count"], "who": who, **shown})
+    return rows
+
+
+def rows_of_ablation(report: dict) -> list[dict]:
+    """AbsRel of an ablation.json: mean +- sample deviation over the seeds, and the ratio to the first row."""
+    rows = []
+    for name, protocol in report["protocols"].items():
+        for label, parts in protocol["rows"].items():
+            row = {"protocol": name, "row": label}
+            for part, found in parts.items():
+                spread = "" if found["std"] is None else f" +- {found['std']:.4f}"
+                row |= {
+                    "seeds": found["n"],
+                    part: f"{found['mean']:.4f}{spread}",
+                    f"{part} ratio": f"{found['ratio']:.3f}",
+                }
+            rows.append(row)
     return rows
 
 
@@ -107,7 +124,7 @@ def markdown(rows: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    add = actions.add_parser("add", help="keep an evaluation's report.json as a table")
+    add = actions.add_parser("add", help="keep an evaluation's report.json, or an ablation.json, as a table")
     add.add_argument("report", type=pathlib.Path)
     comparing = actions.add_parser("compare", help="keep several models' reports as one table")
     comparing.add_argument("reports", nargs="+", help="LABEL=REPORT.json")
@@ -119,7 +136,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.action != "render":
         if options.action == "add":
-            rows = rows_of_report(json.loads(options.report.read_text()))
+            report = json.loads(options.report.read_text())
+            rows = rows_of_ablation(report) if options.report.name == "ablation.json" else rows_of_report(report)
         else:
             named = [text.split("=", 1) for text in options.reports]
             rows = compare([(label, json.loads(pathlib.Path(path).read_text())) for label, path in named])

@@ -1,0 +1,48 @@
+"""The model inside the package: it is there, small, and knows depth where it never was."""
+
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+import robustdepth
+from robustdepth.evaluation.run import Options, evaluate_model
+from robustdepth.runtime.bundle import BUNDLED, BUNDLED_EXPERT, BUNDLED_MODEL
+from robustdepth.runtime.inference import load_model
+
+
+def test_the_files_are_small_and_have_a_card():
+    assert BUNDLED_MODEL.stat().st_size + BUNDLED_EXPERT.stat().st_size < 16e6
+    card = (BUNDLED_MODEL.parent / "README.md").read_text()
+    assert BUNDLED_MODEL.name in card
+    assert BUNDLED_EXPERT.name in card
+
+
+def test_it_sees_the_road_near_and_the_sky_far():
+    from robustdepth.world.generate import render_examples
+
+    batch, truth = render_examples(np.arange(4), seed=11, split="evaluation", size=(64, 208), views=())
+    predictions = robustdepth.load(BUNDLED).batch(list(np.asarray(batch.target)))
+    assert {prediction.scale for prediction in predictions} == {"metric"}
+    depth, true = np.stack([p.depth for p in predictions]), np.asarray(truth.depth[:, 0])
+    known = true < 80
+    error = np.abs(depth - true)[known] / true[known]
+    constant = np.abs(np.median(true[known]) - true[known]) / true[known]
+    assert error.mean() < 0.6 * constant.mean()  # metres, without scaling, against the best of constants
+
+
+def test_predict_works_right_after_installing(tmp_path):
+    draw = np.random.default_rng(0)
+    Image.fromarray(draw.integers(0, 255, (60, 200, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+    command = ["-m", "robustdepth.predict", "--checkpoint=bundled", "photo.png", "--output=depth", "--outputs=png"]
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "depth" / "photo_depth.png").size == (200, 60)
+
+
+def test_depth_of_real_streets_is_better_than_the_trivial_baselines(tmp_path, real_data):
+    options = Options(protocols=["kitti_sparse_frames"], data_root=str(real_data / "kitti_raw"))
+    (result,) = evaluate_model(load_model(BUNDLED), tmp_path, options)
+    better = min(metrics["abs_rel"] for metrics in result.baselines.values())
+    assert result.metrics["abs_rel"] < 0.8 * better
