@@ -38,7 +38,8 @@ def test_predict_works_right_after_installing(tmp_path):
     command = ["-m", "robustdepth.predict", "--checkpoint=bundled", "photo.png", "--output=depth", "--outputs=png"]
     done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "depth" / "photo_depth.png").size == (200, 60)
+    with Image.open(tmp_path / "depth" / "photo_depth.png") as depth:
+        assert depth.size == (200, 60)
 
 
 def test_depth_of_real_streets_is_better_than_the_trivial_baselines(tmp_path, real_data):
