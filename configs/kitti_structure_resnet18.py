@@ -5,8 +5,8 @@ r"""The structure-centric method on KITTI raw: the standard monocular recipe wit
         --config.semantics.weights=dinov2-small/model.safetensors
 
 The expert is DINOv2 ViT-S. With --config.semantics.cache=FOLDER its features are computed once per image, before the
-first step, instead of in every step: 370 kB an image. Another backbone is one option, --config.model.encoder=resnet50 or
-efficientnet_lite0, with its weights.
+first step, instead of in every step: 370 kB an image. Another backbone is one option,
+--config.model.encoder=resnet50 or efficientnet_lite0, with its weights.
 """
 
 from configs import kitti_mono_resnet18
