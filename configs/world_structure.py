@@ -4,8 +4,8 @@
     python -m robustdepth.train --config=configs/world_structure.py:base --workdir=runs/base
     python -m robustdepth.ablate --family=configs/world_structure.py --output=runs/ablation
 
-Measured in docs/results.md over three seeds of 500 steps: AbsRel under corruptions that no row saw 8% below base, on real
-frames 15% without scaling and 7% with.
+Measured in docs/results.md over three seeds of 500 steps: AbsRel under corruptions that no row saw 8% below base, on
+real frames 15% without scaling and 7% with.
 
 What follows the colon is a row of ROWS; without it the full method is trained.
 """
