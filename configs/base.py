@@ -82,10 +82,7 @@ def get_config() -> ConfigDict:
                 cache="",  # folder for its features: filled once, then read; empty: they are computed in every step
                 graph="learned",  # how features are compared: "learned" graph, "fixed" affinities, "none" (cosine)
                 stride=16,  # of the student's features, 4, 8 or 16
-                views=(
-                    "clean",
-                    "perturbed",
-                ),  # student views that learn from the expert, which always sees the clean one
+                views=("clean", "perturbed"),  # that the student learns in; the expert always sees the clean one
                 width=128,  # of the graph's nodes
                 heads=4,
                 dropped=0.3,  # share of the expert's nodes that the anchor loss hides and rebuilds

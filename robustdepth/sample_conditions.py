@@ -1,7 +1,5 @@
 """Writes a contact sheet of all conditions: python -m robustdepth.sample_conditions --output=sheet.jpg."""
 
-import pathlib
-
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
@@ -11,8 +9,6 @@ _SCENES = flags.DEFINE_list("scenes", ["0", "3"], "Which unseen worlds, side by 
 _CONDITIONS = flags.DEFINE_list("conditions", [], "What to show, such as fog,rain+night; empty: everything.")
 _SEVERITIES = flags.DEFINE_list("severities", ["0.3", "0.65", "1.0"], "Columns of every world.")
 _SIZE = flags.DEFINE_list("size", ["80", "256"], "Height and width of a picture.")
-
-MARGIN = 90  # pixels for the names
 
 
 def main(_) -> None:
@@ -25,9 +21,9 @@ def _sample() -> None:
     import jax  # JAX starts only once the flags are right
     import jax.numpy as jnp
     import numpy as np
-    from PIL import Image, ImageDraw
 
     from robustdepth.conditions.spec import CONDITIONS, parse
+    from robustdepth.prediction.sheet import contact_sheet, save_picture
     from robustdepth.world.generate import render_examples
 
     try:
@@ -42,22 +38,15 @@ def _sample() -> None:
     names = _CONDITIONS.value or [*CONDITIONS, "rain+night", "fog+dusk"]
     batch, truth = render_examples(scenes, seed=1, split="evaluation", size=(height, width), views=())
     clear = np.asarray(batch.target, np.float32) / 255.0
-    rows = [np.concatenate([clear[[i]] for i in range(len(scenes)) for _ in severities], axis=2)[0]]
+    rows = {"clear": np.concatenate([clear[i] for i in range(len(scenes)) for _ in severities], axis=1)}
     for name in names:
         pictures = [jnp.asarray(clear)] * len(severities)
         for part in parse(name)[0]:
             for i, severity in enumerate(severities):
                 strength = jnp.full(len(scenes), severity, jnp.float32)
                 pictures[i] = render[part.name](pictures[i], truth.depth[:, 0], batch.camera, key, strength)
-        rows.append(np.concatenate([np.asarray(p[i]) for i in range(len(scenes)) for p in pictures], axis=1))
-    sheet = np.pad(np.concatenate(rows), ((0, 0), (MARGIN, 0), (0, 0)), constant_values=1.0)
-    picture = Image.fromarray((255 * sheet + 0.5).astype(np.uint8))
-    for row, name in enumerate(["clear", *names]):
-        ImageDraw.Draw(picture).text((6, row * height + height // 2 - 6), name, fill="black")
-    try:
-        picture.save(pathlib.Path(_OUTPUT.value), optimize=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {_OUTPUT.value} ({error}): give another --output.") from None
+        rows[name] = np.concatenate([np.asarray(p[i]) for i in range(len(scenes)) for p in pictures], axis=1)
+    save_picture(contact_sheet(rows), _OUTPUT.value)
     print(f"{len(names)} conditions in {_OUTPUT.value}")
 
 

@@ -5,8 +5,6 @@ the depth network's features, the semantic expert's features, and depth. Feature
 components over all rows, so that equal colours are equal features: a robust student keeps its colours from row to row.
 """
 
-import pathlib
-
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
@@ -29,12 +27,10 @@ def _sample() -> None:
     except ValueError:
         raise UserError("--scenes holds no numbers, such as 0,3.") from None
     from robustdepth.prediction.features import feature_sheet  # JAX starts only once the flags are right
+    from robustdepth.prediction.sheet import save_picture
 
     sheet = feature_sheet(_CHECKPOINT.value, scenes, _CONDITIONS.value)
-    try:
-        sheet.save(pathlib.Path(_OUTPUT.value), optimize=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {_OUTPUT.value} ({error}): give another --output.") from None
+    save_picture(sheet, _OUTPUT.value)
     print(f"features of {len(scenes)} worlds in {_OUTPUT.value}: image, student, expert and depth of each")
 
 

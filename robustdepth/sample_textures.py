@@ -1,7 +1,5 @@
 """Writes a contact sheet of the texture changes: python -m robustdepth.sample_textures --output=sheet.jpg."""
 
-import pathlib
-
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
@@ -15,7 +13,6 @@ _ILLUMINATION = flags.DEFINE_string("illumination", "guided", "guided, multi_sca
 _STRENGTH = flags.DEFINE_float("strength", 1.0, "Of the changes; training goes from 0.3 to 1.", 0.0, 1.0)
 _SEED = flags.DEFINE_integer("seed", 2, "Another seed draws other changes.")
 
-MARGIN = 90  # pixels for the names
 SHOWN = 1.5  # reflectance that is shown as white
 
 
@@ -29,10 +26,10 @@ def _sample() -> None:
     import jax  # JAX starts only once the flags are right
     import jax.numpy as jnp
     import numpy as np
-    from PIL import Image, ImageDraw
 
     from robustdepth.imaging.retinex import decompose, recompose
     from robustdepth.methods.texture import interfering_texture, jitter_illumination, missing_texture
+    from robustdepth.prediction.sheet import contact_sheet, save_picture
     from robustdepth.world.generate import render_examples
 
     try:
@@ -56,15 +53,8 @@ def _sample() -> None:
         "jitter": recompose(texture, other_light),
         "all": recompose(interfering_texture(missing, key, strength), other_light),
     }
-    sheet = np.concatenate([np.concatenate(list(np.asarray(row)), axis=1) for row in rows.values()])
-    sheet = np.pad(sheet, ((0, 0), (MARGIN, 0), (0, 0)), constant_values=1.0)
-    picture = Image.fromarray((255 * sheet + 0.5).astype(np.uint8))
-    for row, name in enumerate(rows):
-        ImageDraw.Draw(picture).text((6, row * height + height // 2 - 6), name, fill="black")
-    try:
-        picture.save(pathlib.Path(_OUTPUT.value), optimize=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {_OUTPUT.value} ({error}): give another --output.") from None
+    sheet = {name: np.concatenate(list(np.asarray(row)), axis=1) for name, row in rows.items()}
+    save_picture(contact_sheet(sheet), _OUTPUT.value)
     print(f"{len(rows)} rows of {len(scenes)} worlds in {_OUTPUT.value}")
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from robustdepth.conditions.spec import parse, render_condition
 from robustdepth.geometry.depth import disparity_to_inverse_depth
@@ -15,12 +15,12 @@ from robustdepth.methods.augment import Views, to_float
 from robustdepth.methods.texture import CHANGES, texture_view
 from robustdepth.models.build import build_depth_net
 from robustdepth.prediction.colormap import ColorRange, colorize
+from robustdepth.prediction.sheet import contact_sheet
 from robustdepth.runtime import sharding
 from robustdepth.runtime.experts import load_expert
 from robustdepth.runtime.inference import DepthModel, load_model
 
 SEED = 1  # of the worlds
-MARGIN = 60  # pixels for the names of the rows
 Maps = Mapping[str, np.ndarray]  # row -> [image, rows, columns, channels]
 
 
@@ -49,7 +49,7 @@ def feature_sheet(checkpoint: str, scenes: Sequence[int], conditions: Sequence[s
         name: np.asarray(disparity_to_inverse_depth(out.disparities[0], *depth_range)) for name, out in outputs.items()
     }
     shown = ColorRange.of(inverse["clear"])
-    lines = []
+    rows = {}
     for name, image in images.items():
         pictures = [
             np.asarray(Image.fromarray(picture).resize(model.image_size[::-1], Image.Resampling.NEAREST))
@@ -61,11 +61,8 @@ def feature_sheet(checkpoint: str, scenes: Sequence[int], conditions: Sequence[s
                 colorize(inverse[name][i], shown),
             )
         ]
-        lines.append(np.concatenate(pictures, axis=1))
-    sheet = Image.fromarray(np.pad(np.concatenate(lines), ((0, 0), (MARGIN, 0), (0, 0)), constant_values=255))
-    for row, name in enumerate(images):
-        ImageDraw.Draw(sheet).text((6, (row + 0.5) * model.image_size[0] - 6), name, fill="black")
-    return sheet
+        rows[name] = np.concatenate(pictures, axis=1) / 255.0
+    return contact_sheet(rows)
 
 
 def states(model: DepthModel, scenes: Sequence[int], conditions: Sequence[str]) -> dict[str, jax.Array]:
