@@ -11,7 +11,8 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             name="base",
-            task="depth",  # "segmentation": the offline semantic expert, on the procedural world's labels
+            # "segmentation": the semantic expert, on the procedural world's labels; "stereo": the stereo teacher
+            task="depth",
             seed=0,
             image_size=(192, 640),  # height, width that the networks see; multiples of 16
             batch_size=12,  # global, over all devices
@@ -40,10 +41,12 @@ def get_config() -> ConfigDict:
                 pose_pretrained="",
                 pose_scale=0.01,
                 scales=4,  # disparities that the losses see, each half the size of the one before
+                mask_decoder="none",  # for selective distillation: "loss", or "concatenated": depth sees the masks
                 output_stride=1,  # of the finest disparity: 1 is full size; 2 or 4 train faster
                 min_depth=0.1,
                 max_depth=100.0,
                 initial_depth=10.0,  # depth of an untrained network
+                remat="none",  # what backward passes compute again: nothing, all but "convolutions", or "full" networks
                 dtype="float32",  # compute type of the networks: float32 or bfloat16; geometry and losses stay float32
             ),
             # Weights; 0 switches a term off. A weight may be a schedule "start:end:steps", set in an experiment's file.
@@ -65,6 +68,12 @@ def get_config() -> ConfigDict:
                     semantics_edge=0.0,  # distillation of a semantic expert; "0:0.05:2000", "0:0.05:2000" and
                     semantics_node=0.0,  # "0:0.025:2000" are usual
                     semantics_anchor=0.0,
+                    proxy=0.0,  # selective distillation of stereo: depth towards the proxy, inside the mask; 1 is usual
+                    mask=0.0,  # what the mask decoder learns by; 1 is usual
+                    transfer_feature=0.0,  # likeness to the stereo network's geometry features; 0.1 is usual
+                    transfer_distribution=0.0,  # ... and to its distribution over disparities; 0.05 is usual
+                    disparity=0.0,  # task "stereo": error against the procedural world's true disparity
+                    hints=0.0,  # task "stereo": towards semi-global matching, where that explains the views better
                 ),
                 type_safe=False,
             ),
@@ -87,6 +96,21 @@ def get_config() -> ConfigDict:
                 heads=4,
                 dropped=0.3,  # share of the expert's nodes that the anchor loss hides and rebuilds
             ),
+            stereo=dict(
+                # The stereo network: what task "stereo" trains.
+                network="light",  # "light" (two CPU cores) or "gwcnet_g"
+                max_disparity=0,  # pixels, a multiple of 16; 0: 192 pixels of a 1242 pixels wide image, in proportion
+                pretrained="",  # weights to start from: a workdir, an exported .safetensors, or GwcNet's .ckpt
+            ),
+            selective=dict(
+                # Selective distillation of stereo knowledge, where config.loss.proxy has a weight.
+                proxy="stereo_net",  # "stereo_net" (teacher), "sgm" (OpenCV, in the loader), "files" (folder)
+                teacher="",  # workdir or .safetensors file of a stereo network; empty: the package's own
+                folder="",  # what `python -m robustdepth.prepare proxies` wrote
+                mask="learned",  # "off" (the proxy everywhere), "argmin", "learned", "independent"
+                temperature=(1.0, 0.3),  # of the straight-through masks, at the start and at the end
+                argmin_share=0.1,  # of the training that argmin masks while the mask decoder learns
+            ),
             weather=dict(
                 # Conditions of the weather view, rendered where a weather loss is on. "|" parts alternatives, one is
                 # drawn per sample; "+" applies several in order; "(0.2-1.0)" is a range of severities, 0.3-1.0 if none
@@ -102,6 +126,7 @@ def get_config() -> ConfigDict:
                 weight_decay=0.0,
                 clip_norm=1.0,  # global gradient norm; 0: no clipping
                 ema_decay=0.0,  # 0: no averaging
+                accumulate=1,  # parts of the batch that are seen one after another, to need less memory
             ),
             sharding=dict(
                 axis="data",
@@ -115,6 +140,7 @@ def get_config() -> ConfigDict:
                 max_auto_mask=0.98,
                 max_translation=20.0,
                 graph_entropy=(0.3, 0.85),
+                mask_proxy=(0.05, 0.95),
             ),
         )
     )

@@ -15,11 +15,12 @@ _WEATHER = flags.DEFINE_list("weather", ["fog", "rain", "snow", "night"], "One e
 flags.DEFINE_list("protocols", ["world"], "Of depth in images, see docs/evaluation.md.")
 flags.DEFINE_list("corruptions", ["all"], "Corruptions to evaluate under; empty: none.")
 flags.DEFINE_list("severities", ["1", "2", "3", "4", "5"], "Severities of the corruptions.")
+flags.DEFINE_string("alignment", "", "Overrides the protocols' own: none (metres), median or least_squares.")
 flags.DEFINE_string("data_root", "", "Folder of the recordings that the protocols need.")
 flags.DEFINE_string("split", "", "Test frames, for protocols that need the list.")
 flags.DEFINE_integer("batch_size", 16, "Images per call of the network in evaluations.")
 
-FOR_EVALUATION = ("protocols", "corruptions", "severities", "data_root", "split", "batch_size")
+FOR_EVALUATION = ("protocols", "corruptions", "severities", "alignment", "data_root", "split", "batch_size")
 
 
 def main(_) -> None:

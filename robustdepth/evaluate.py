@@ -5,17 +5,18 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from robustdepth.errors import UserError, run_main
+from robustdepth.errors import UserError
+from robustdepth.runtime.distributed_flags import run_on_first
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A training's working folder; its newest checkpoint is evaluated.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "", "A working folder, or one checkpoint: WORKDIR/checkpoints/STEP.")
-flags.DEFINE_list("protocols", [], "world, kitti_eigen, odometry, flicker and others of docs/evaluation.md.")
+flags.DEFINE_list("protocols", [], "world, kitti_eigen, odometry, flicker, stereo and others of docs/evaluation.md.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for report.json, report.md and pictures.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the report that lies in the output folder.")
 _WATCH = flags.DEFINE_bool("watch", False, "Follow a training job: evaluate each new checkpoint until it is finished.")
-_DATA_ROOT = flags.DEFINE_string("data_root", "", "Folder of the recordings: KITTI raw or odometry, own footage.")
+_DATA_ROOT = flags.DEFINE_string("data_root", "", "Folder of KITTI raw or odometry, own footage or stereo pairs.")
 _SPLIT = flags.DEFINE_string("split", "", 'Test frames, lines "DATE/DRIVE_sync FRAME l|r".')
-flags.DEFINE_list("drives", [], "Only these drives, DATE/DRIVE_sync, or clips of own footage.")
+flags.DEFINE_list("drives", [], "Only these drives, DATE/DRIVE_sync, clips of own footage, or stereo pairs.")
 _SEQUENCE = flags.DEFINE_string("sequence", "", "Odometry sequence, for example 09.")
 flags.DEFINE_string("alignment", "", "Overrides the protocol's: none, median or least_squares.")
 flags.DEFINE_bool("flip", False, "Average with the prediction of the mirrored image (post-processing).")
@@ -37,7 +38,7 @@ flags.DEFINE_string("train_median", "", "The train_median.npz of the baseline, i
 def main(_) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
-    run_main(_evaluate)
+    run_on_first(_evaluate)
 
 
 def _evaluate() -> None:

@@ -12,6 +12,10 @@ Public datasets for evaluation (docs/datasets.md):
 Images under the corruptions of the robustness benchmark (docs/evaluation.md):
 
   python -m robustdepth.prepare corrupt --source=FOLDER --output=FOLDER [--corruptions=fog,jpeg --severities=1,3,5]
+
+Disparities of stereo pairs, which a network can learn from (docs/proxies.md):
+
+  python -m robustdepth.prepare proxies --source=FOLDER --data=kitti_raw --output=FOLDER --method=sgm|WEIGHTS
 """
 
 import argparse
@@ -21,6 +25,7 @@ from robustdepth.data.dataset_commands import add_dataset_commands
 from robustdepth.data.pack import options, pack
 from robustdepth.errors import UserError, run_main
 from robustdepth.evaluation.corrupted_copy import add_corrupt_command
+from robustdepth.runtime.proxy_command import add_proxies_command
 
 RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
 
@@ -51,6 +56,7 @@ def parse() -> argparse.Namespace:
     checking.add_argument("--data", choices=RECORDINGS, default="frames", help="its layout (frames: your own footage)")
     add_dataset_commands(commands)
     add_corrupt_command(commands)
+    add_proxies_command(commands)
     for name in RECORDINGS:
         packing = commands.add_parser(name, help=f"pack a {name} recording")
         packing.add_argument("--source", required=True, help="the recording's folder")

@@ -61,6 +61,12 @@ class Batch:
     source_names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     expert: Float[Array, "batch rows columns channels"] | None = None  # a semantic expert's features of the target
     labels: Int[Array, "batch height width"] | None = None  # semantic classes of the target, see world.scene.CLASSES
+    # Disparity of the target towards its stereo view, in pixels of this size, 0 where unknown: the world's truth, or a
+    # stereo method's answer (a proxy); where that answer fails its left/right check; and what a StereoNet has seen.
+    disparity: Float[Array, "batch height width"] | None = None
+    disparity_failed: Bool[Array, "batch height width"] | None = None
+    geometry: Float[Array, "batch rows columns channels"] | None = None  # its geometry features, at stride 4
+    distribution: Float[Array, "batch rows columns bins"] | None = None  # its probabilities, bin k: 4 k pixels
 
 
 @flax.struct.dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from configs import world_structure
+from configs import world_selective, world_structure
 from robustdepth.methods.objective import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
@@ -32,7 +32,7 @@ def test_config_can_be_run_and_takes_a_step(name):
     assert config.name == name
     if config.data.name == "none":
         config.data.world_share = 1.0  # base.py itself names no data
-    config.data.root = "given on the command line"
+    config.data.root = config.selective.folder = "given on the command line"
     configs.check(config)
 
     config = shrink(config)
@@ -42,12 +42,15 @@ def test_config_can_be_run_and_takes_a_step(name):
     before = jax.device_get(state.params)
     state, log = experiment.step(state, sharding.put_batch(random_batch(config), mesh))
     assert bool(log.ok)
-    assert 0 < float(log.terms["loss"].value) < 3  # photometric terms of up to three views; log(12) for 12 classes
+    # Photometric terms of up to three views and log metres to a proxy; log(12) for 12 classes; pixels of two heads.
+    limit = {"depth": 6, "segmentation": 3, "stereo": 30}[config.task]
+    assert 0 < float(log.terms["loss"].value) < limit
     moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), before, jax.device_get(state.params))
     assert all(np.isfinite(jax.tree.leaves(moved)))
-    main = moved["segmentation" if config.task == "segmentation" else "depth"]
-    assert max(jax.tree.leaves(main["decoder"])) > 0
-    assert (max(jax.tree.leaves(main["encoder"])) == 0) == config.model.freeze_encoder
+    main = moved[config.task]
+    last, first = ("aggregation", "features") if config.task == "stereo" else ("decoder", "encoder")
+    assert max(jax.tree.leaves(main[last])) > 0
+    assert (max(jax.tree.leaves(main[first])) == 0) == config.model.freeze_encoder
 
 
 def test_a_loss_weight_may_be_a_schedule_and_other_options_keep_their_type():
@@ -59,10 +62,11 @@ def test_a_loss_weight_may_be_a_schedule_and_other_options_keep_their_type():
         config.optimizer.steps = "many"
 
 
-def test_every_row_of_the_family_is_another_experiment_that_can_be_run():
+@pytest.mark.parametrize("family", [world_structure, world_selective])
+def test_every_row_of_a_family_is_another_experiment_that_can_be_run(family):
     seen = {}
-    for row in world_structure.ROWS:
-        config = world_structure.get_config(row)
+    for row in family.ROWS:
+        config = family.get_config(row)
         configs.check(config)
         seen[row] = config.to_json_best_effort()
         assert row == "full" or config.name.endswith(row)

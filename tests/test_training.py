@@ -1,19 +1,22 @@
 """The training step, its health checks and the loop, on the smallest real experiment."""
 
 import dataclasses
+import re
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from robustdepth.errors import UserError
 from robustdepth.methods.objective import Aux
+from robustdepth.runtime import sharding
 from robustdepth.training import health
 from robustdepth.training.optimizer import learning_rate, make_optimizer
 from robustdepth.training.progress import Progress
-from robustdepth.training.step import StepLog, make_step
+from robustdepth.training.step import StepLog, accumulated, make_step, split
 from robustdepth.types import Term, TrainState
 from tests.tiny import random_batch, tiny_config
 
@@ -108,3 +111,45 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts():
     assert bool(log.ok)
     assert (int(better.skipped), int(better.skipped_in_row)) == (1, 0)
     assert better.params["w"] < bad.params["w"]
+
+
+def quadratic(params, stats, batch, key, step):
+    """A loss that differs from example to example, counted by them."""
+    error = batch.baseline * params["w"] - jnp.mean(batch.target.astype(jnp.float32) / 255.0, axis=(1, 2, 3))
+    count = jnp.float32(error.shape[0])
+    term = Term(jnp.mean(jnp.square(error)), count)
+    images = {"target": batch.target[:, :1]}
+    return term.value, Aux({"seen": stats["seen"] + count}, {"square": term}, {"error": term}, images)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_one_after_another_give_the_whole_batchs_gradient(parts):
+    config = tiny_config()
+    batch = random_batch(config)
+    batch = dataclasses.replace(batch, baseline=np.linspace(0.1, 0.9, config.batch_size, dtype=np.float32))
+    arguments = {"w": jnp.float32(0.7)}, {"seen": jnp.float32(0)}, batch, jax.random.key(0), jnp.int32(0)
+    (loss, aux), gradient = jax.jit(accumulated(quadratic, 1))(*arguments)
+    (mean, merged), summed = jax.jit(accumulated(quadratic, parts))(*arguments)
+    np.testing.assert_allclose([mean, summed["w"]], [loss, gradient["w"]], rtol=1e-6)
+    assert float(merged.stats["seen"]) == float(aux.stats["seen"]) == config.batch_size
+    for name in ("losses", "watched"):
+        (term,), (whole,) = getattr(merged, name).values(), getattr(aux, name).values()
+        np.testing.assert_allclose([term.value, term.count], [whole.value, whole.count], rtol=1e-6)
+    assert merged.images["target"].shape[0] == config.batch_size // parts
+
+
+def test_no_example_moves_to_another_device_for_accumulation():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    leaf = jnp.arange(8, dtype=jnp.float32)
+    placed = jax.device_put(leaf, sharding.batch_sharding(mesh))
+    assert split(leaf, 2).tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    program = jax.jit(lambda x: jax.lax.map(jnp.sin, split(x, 2))).lower(placed).compile().as_text()
+    assert not re.search(r"all-to-all|all-gather|collective-permute", program)
+
+
+def test_an_alarm_tells_masks_that_take_everything_from_masks_that_take_nothing():
+    config = tiny_config()
+    assert health.alarms({"mask_proxy": 0.5}, config) == []
+    (all_of_it,), (nothing,) = (health.alarms({"mask_proxy": share}, config) for share in (0.99, 0.01))
+    assert "99%" in all_of_it
+    assert "1%" in nothing

@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
+from robustdepth.data.source import disparity_from
 from robustdepth.types import STEREO, Batch, Camera
 
 
@@ -18,6 +19,7 @@ def shrink(config: ConfigDict, steps: int = 2) -> ConfigDict:
     config.model.decoder_width = 0.25
     config.weather.spec = "|".join(config.weather.spec.split("|")[:2])  # the others have tests of their own
     config.semantics.expert, config.semantics.weights = "world", ""
+    config.selective.teacher, config.stereo.network = "", "light"
     config.optimizer.steps = steps
     config.log.every = config.checkpoint.every = 1
     return config
@@ -47,4 +49,5 @@ def random_batch(config: ConfigDict, seed: int = 0) -> Batch:
         index=np.arange(size, dtype=np.int32),
         source_names=views,
         labels=draw.integers(0, 12, (size, height, width)) if config.task == "segmentation" else None,
+        disparity=draw.uniform(1, 8, (size, height, width)).astype(np.float32) if disparity_from(config) else None,
     )

@@ -28,8 +28,8 @@ def read_depth_png(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
     return read_png16(path, size) / 256
 
 
-def read_png16(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
-    """The numbers of a 16-bit PNG as float32 [height, width].
+def read_png16(path: pathlib.Path, size: tuple[int, int], what: str = "ground truth") -> np.ndarray:
+    """The numbers of a 16-bit PNG as float32 [height, width]; `what` names it in the error's sentence.
 
     Raises UserError where it is damaged, not of 16 bits, or not of `size` (height, width).
     """
@@ -41,7 +41,7 @@ def read_png16(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
                 raise ValueError(f"it has {image.width}x{image.height} pixels, its image {size[1]}x{size[0]}")
             return np.array(image, np.float32)
     except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot read ground truth {path}: {error}; replace it.") from error
+        raise UserError(f"cannot read {what} {path}: {error}; replace it.") from error
 
 
 def project_lidar(

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.data import frames, kitti_odometry, kitti_raw, packed
 from robustdepth.data.clips import Frame, Recording, pair_views
+from robustdepth.data.proxies import Proxies, open_proxies
 from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.types import STEREO
@@ -35,6 +36,8 @@ class Example:
     baseline: np.ndarray  # float32 [], x of the stereo camera in the target camera's frame, metres; 0 without one
     speed: np.ndarray  # float32 [source], metres between target and temporal source; 0 where unknown
     index: np.ndarray  # int32 []
+    disparity: np.ndarray | None = None  # float32 [height, width], pixels, 0 where unknown: the target's stored proxy
+    disparity_failed: np.ndarray | None = None  # bool [height, width], where it fails the left/right check
 
 
 class Source(Protocol):
@@ -48,7 +51,8 @@ class Source(Protocol):
 class ViewSource:
     """The examples of a recording: every target that has at least one of the wanted views."""
 
-    def __init__(self, recording: Recording, data: ConfigDict, size: tuple[int, int]):
+    def __init__(self, recording: Recording, data: ConfigDict, size: tuple[int, int], proxies: Proxies | None = None):
+        self._proxies = proxies
         self.views = pair_views(recording, data)
         # Footage that fits into memory is decoded once; all views of one frame then cost nothing.
         fits = len(recording.frames) * size[0] * size[1] * 3 <= CACHE_BYTES
@@ -64,6 +68,7 @@ class ViewSource:
         camera = resize_camera(target.camera, self._size)
         missing = np.zeros((*self._size, 3), np.uint8)
         stereo = any(name == STEREO and frame for name, frame in zip(self._names, sources, strict=True))
+        proxy = self._proxy(target, stereo) if self._proxies else (None, None)
         return Example(
             target=self._read(target, self._size),
             sources=np.stack([self._read(frame, self._size) if frame else missing for frame in sources]),
@@ -73,7 +78,16 @@ class ViewSource:
             baseline=np.asarray(target.baseline if stereo else 0, np.float32),
             speed=np.array([_distance(target, frame) for frame in sources], np.float32),
             index=np.asarray(index, np.int32),
+            disparity=proxy[0],
+            disparity_failed=proxy[1],
         )
+
+    def _proxy(self, target: Frame, stereo: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The target's stored disparity and where it fails its check; nothing is known of a target without a pair."""
+        if not stereo:
+            return np.zeros(self._size, np.float32), np.zeros(self._size, bool)
+        assert self._proxies is not None
+        return self._proxies.read(target, self._size)
 
 
 def _distance(target: Frame, source: Frame | None) -> float:
@@ -96,4 +110,21 @@ def world_count(config: ConfigDict) -> int:
 
 def build_source(config: ConfigDict) -> ViewSource:
     """The examples that `config.data` describes, at `config.image_size`. Raises UserError where there are none."""
-    return ViewSource(open_recording(config.data), config.data, tuple(config.image_size))
+    proxies = open_proxies(config.selective.folder) if disparity_from(config) == FILES else None
+    return ViewSource(open_recording(config.data), config.data, tuple(config.image_size), proxies)
+
+
+TRUTH, SGM, FILES = "truth", "sgm", "files"
+
+
+def disparity_from(config: ConfigDict) -> str:
+    """What fills `Batch.disparity` while data are loaded: TRUTH of the world, SGM, FILES, or nothing ("")."""
+    if config.task == "stereo" and config.loss.disparity:
+        return TRUTH
+    wanted = config.loss.hints if config.task == "stereo" else uses_proxy(config)
+    return config.selective.proxy if wanted and config.selective.proxy in (SGM, FILES) else ""
+
+
+def uses_proxy(config: ConfigDict) -> bool:
+    """Whether a stereo method's disparity teaches the depth network."""
+    return config.task == "depth" and bool(config.loss.proxy)

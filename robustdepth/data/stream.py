@@ -1,6 +1,7 @@
 """The endless stream of training batches, whose order is a pure function of (seed, step)."""
 
 import dataclasses
+import sys
 import time
 
 import grain
@@ -12,8 +13,10 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.images import BadImage
-from robustdepth.data.source import Example, Source, build_source, world_count
+from robustdepth.data.sgm import add_sgm
+from robustdepth.data.source import SGM, TRUTH, Example, Source, build_source, disparity_from, world_count
 from robustdepth.errors import UserError
+from robustdepth.geometry.depth import disparity_range, stereo_disparity
 from robustdepth.types import Batch, Camera
 
 
@@ -38,6 +41,7 @@ def train_stream(
 class Stream:
     """Iterator over `Batch`es of uint8 images: recordings first, then the procedural world's `data.world_share`.
 
+    Each of several hosts gets an equal share of both parts, the rows that follow those of the host before it.
     Recordings are shuffled anew in every epoch. A batch depends on (seed, step) alone, not on threads or on what was
     read before, so the state is the step. An unreadable image is replaced by the next example that can be read.
     """
@@ -74,10 +78,10 @@ class Stream:
         parts = []
         if self._count:
             before = time.perf_counter()
-            parts.append(self._recorded())
+            parts.append(self._with_sgm(self._recorded()))
             self.seconds_waited += time.perf_counter() - before
         if self.world_count:
-            parts.append(self._rendered())
+            parts.append(self._with_sgm(self._rendered()))
         self._step += 1
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
@@ -85,8 +89,13 @@ class Stream:
         """From the present step on, this host's examples with the unreadable paths met on the way to them."""
         limit = self._config.data.max_bad_images
         order = grain.MapDataset.range(len(source)).shuffle(seed=self._config.seed % 2**32).repeat()
-        first = self._step * self._count + self._shard
-        return order[first :: self._shards].map(lambda index: read_or_replace(source, index, limit))
+        count, share = self._count, self._count // self._shards
+
+        def read(taken: int) -> tuple[Example | None, tuple[BadImage, ...]]:
+            step, row = divmod(taken, share)
+            return read_or_replace(source, order[step * count + self._shard * share + row], limit)
+
+        return grain.MapDataset.range(self._step * share, sys.maxsize).map(read)
 
     def _read_options(self) -> grain.ReadOptions:
         threads = self._config.data.threads
@@ -94,7 +103,7 @@ class Stream:
 
     def _recorded(self) -> Batch:
         examples = []
-        for _ in range(self._shard, self._count, self._shards):
+        for _ in range(self._count // self._shards):
             example, errors = next(self._examples)
             self._count_bad(errors)
             if example is None:
@@ -119,10 +128,22 @@ class Stream:
         from robustdepth.world.generate import render_examples
 
         config, count = self._config, self.world_count
-        indices = self._step * count + np.arange(self._shard, count, self._shards)
+        share = count // self._shards
+        indices = self._step * count + self._shard * share + np.arange(share)
         size, views = tuple(config.image_size), tuple(config.data.views)
         batch, truth = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
-        return dataclasses.replace(batch, labels=truth.labels[:, 0]) if config.task == "segmentation" else batch
+        if config.task == "segmentation":
+            return dataclasses.replace(batch, labels=truth.labels[:, 0])
+        if disparity_from(config) == TRUTH:
+            disparity = stereo_disparity(truth.depth[:, 0], batch.camera.focal[:, 0], batch.baseline)
+            return dataclasses.replace(batch, disparity=disparity)
+        return batch
+
+    def _with_sgm(self, batch: Batch) -> Batch:
+        """The batch with disparities of semi-global matching, where the config wants these."""
+        if disparity_from(self._config) != SGM:
+            return batch
+        return add_sgm(batch, disparity_range(batch.camera.size[1], self._config.stereo.max_disparity))
 
 
 def read_or_replace(source: Source, index: int, limit: int) -> tuple[Example | None, tuple[BadImage, ...]]:
@@ -146,6 +167,7 @@ def to_batch(examples: list[Example], size: tuple[int, int], views: tuple[str, .
     fields = {
         field.name: np.stack([getattr(example, field.name) for example in examples])
         for field in dataclasses.fields(Example)
+        if getattr(examples[0], field.name) is not None
     }
     camera = Camera(fields.pop("focal"), fields.pop("center"), size)
     return Batch(camera=camera, source_names=views, **fields)

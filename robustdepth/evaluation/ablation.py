@@ -98,6 +98,7 @@ def _comparable(evaluations: Mapping[str, Options], overrides: Sequence[str]) ->
         "severities": list(check_severities(options.severities)),
         "weather": [name for name in evaluations if name != CLEAN],
         "split": options.split,
+        "alignment": options.alignment,
         "set": list(overrides),
     }
 
@@ -115,9 +116,10 @@ def _claim(folder: pathlib.Path, options: dict[str, Any]) -> None:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): choose another --output.") from None
     for key, value in options.items():
-        if there.get(key) != value:
+        found = there.get(key, type(value)())  # older folders do not hold every option
+        if found != value:
             raise UserError(
-                f"{folder} holds an ablation with --{key}={_listed(there.get(key))}, this is with "
+                f"{folder} holds an ablation with --{key}={_listed(found)}, this is with "
                 f"{_listed(value)}: choose another --output."
             )
 
@@ -149,7 +151,7 @@ def scores_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Scores]:
         corruptions = result.get("corruptions", {}).get("by_corruption", {})
         by_corruption = {corruption: entry["abs_rel"] for corruption, entry in corruptions.items()}
         by_weather = {
-            spec: report["protocols"][f"{name}[{spec}]"]["metrics"]["abs_rel"]
+            spec: report["protocols"][in_weather(name, spec)]["metrics"]["abs_rel"]
             for spec, report in reports.items()
             if spec != CLEAN
         }
@@ -162,6 +164,12 @@ def scores_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Scores]:
             "baseline": min(row["abs_rel"] for row in result["baselines"].values()),
         }
     return scores
+
+
+def in_weather(name: str, spec: str) -> str:
+    """The name under which a protocol's result in this weather is reported: before an alignment of its own."""
+    protocol, bracket, alignment = name.partition("[")
+    return f"{protocol}[{spec}]{bracket}{alignment}"
 
 
 def _mean(values: Mapping[str, float]) -> float | None:

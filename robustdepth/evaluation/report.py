@@ -9,7 +9,7 @@ from typing import Any
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation.pictures import bars_file
-from robustdepth.evaluation.result import Result
+from robustdepth.evaluation.result import Metrics, Result
 from robustdepth.evaluation.robustness import Robustness
 
 REPORT = "report.json"
@@ -51,20 +51,29 @@ def write_report(
         "train_median_origin": train_median,
         "versions": dict(versions),
     }
+    save_report(folder, content, _markdown(results, model, train_median, panels, robustness))
+
+
+def save_report(folder: pathlib.Path, content: Mapping[str, Any], text: str) -> None:
+    """Writes report.json and report.md. Raises UserError on a full disk."""
     try:
-        (folder / "report.md").write_text(_markdown(results, model, train_median, panels, robustness))
+        (folder / "report.md").write_text(text)
         (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the report in {folder} ({error.strerror}).") from error
 
 
 def table(result: Result) -> str:
-    """The numbers of model and baselines as a Markdown table, which reads well on a console too."""
-    rows = {"model": result.metrics, **result.baselines}
-    width = max(len(name) for name in rows)
+    """The numbers of model and baselines."""
+    return metric_table({"model": result.metrics, **result.baselines})
+
+
+def metric_table(rows: Mapping[str, Metrics]) -> str:
+    """Rows with the same metrics as a Markdown table, which reads well on a console too."""
+    width, header = max(len(name) for name in rows), next(iter(rows.values()))
     lines = [
-        f"| {'':{width}} | " + " | ".join(f"{key:>8}" for key in result.metrics) + " |",
-        f"|{'-' * (width + 2)}|" + "---------:|" * len(result.metrics),
+        f"| {'':{width}} | " + " | ".join(f"{key:>8}" for key in header) + " |",
+        f"|{'-' * (width + 2)}|" + "---------:|" * len(header),
     ]
     for name, metrics in rows.items():
         lines.append(f"| {name:{width}} | " + " | ".join(f"{value:8.3f}" for value in metrics.values()) + " |")

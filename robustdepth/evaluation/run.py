@@ -17,6 +17,7 @@ from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
 from robustdepth.evaluation.consistency import VIDEO_PROTOCOLS, evaluate_videos, open_videos
 from robustdepth.evaluation.evaluator import evaluate
+from robustdepth.evaluation.masks import MASKS, check_selective, evaluate_masks
 from robustdepth.evaluation.odometry import ODOMETRY, evaluate_odometry, open_sequence
 from robustdepth.evaluation.pictures import write_bars, write_panels
 from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor
@@ -26,6 +27,7 @@ from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness import Baseline, Robustness, evaluate_corruptions, find_baseline
 from robustdepth.evaluation.samples import Samples, protocol_samples
 from robustdepth.evaluation.segmentation import WORLD, evaluate_segmentation
+from robustdepth.evaluation.stereo import STEREO_PROTOCOL, evaluate_stereo
 from robustdepth.evaluation.weather import WeatherSamples, under_weather
 from robustdepth.runtime.bundle import read_model, task_of
 from robustdepth.runtime.inference import load_model
@@ -54,7 +56,7 @@ class Options:
     baseline_report: str = ""  # what mCE is set against
 
     def __post_init__(self):
-        known = (*PROTOCOLS, ODOMETRY, *VIDEO_PROTOCOLS)
+        known = (*PROTOCOLS, ODOMETRY, *VIDEO_PROTOCOLS, STEREO_PROTOCOL, MASKS)
         if not self.protocols:
             raise UserError("--protocols is empty: give world, kitti_eigen or others of docs/evaluation.md.")
         for name in self.protocols:
@@ -85,33 +87,59 @@ class Options:
 def run_evaluation(model_path: str, output: str, options: Options, overwrite: bool = False) -> list[Result]:
     """Evaluates a model, or foreign predictions where `options` names some, and writes the report.
 
-    The results are those of depth: a segmentation network has a report of its own.
+    The results are those of depth: segmentation and stereo networks and masks have reports of their own.
 
     Raises UserError for anything the user can mend; no report is written then.
     """
     if bool(model_path) == bool(options.predictions):
         raise UserError("give either --workdir or --checkpoint (a model), or --predictions (files), and only one.")
-    if model_path and task_of(model_path) == "segmentation":
-        check_for_segmentation(options)
+    task = task_of(model_path) if model_path else "depth"
+    if task in OTHER_TASKS:
+        check_for_task(task, options)
         folder = open_output(output, overwrite)
-        evaluate_segmentation(read_model(model_path), folder, options.batch_size)
+        if task == "segmentation":
+            evaluate_segmentation(read_model(model_path), folder, options.batch_size)
+        else:
+            evaluate_stereo(model_path, folder, options.data_root, options.drives, options.batch_size)
+        return []
+    if MASKS in options.protocols:
+        if not model_path:
+            raise UserError(f"protocol {MASKS} needs a model: give --workdir or --checkpoint.")
+        check_for_task("selective", options)
+        model = load_model(model_path)
+        check_selective(model)
+        evaluate_masks(model, open_output(output, overwrite), options.batch_size)
         return []
     folder = open_output(output, overwrite)
     return evaluate_model(load_model(model_path) if model_path else None, folder, options)
 
 
-def check_for_segmentation(options: Options) -> None:
-    """Raises UserError for options that mean nothing where classes are predicted."""
-    defaults = ("protocols", "batch_size", "severities", "predictions_kind")
-    given = [field.name for field in dataclasses.fields(Options) if field.name not in defaults]
+# What is evaluated by itself, tasks other than depth and the masks of selective distillation: the protocol, what it
+# is evaluated on, and the options that say so.
+OTHER_TASKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "segmentation": (WORLD, "unseen worlds alone", ()),
+    "selective": (MASKS, "unseen worlds alone", ()),
+    "stereo": (STEREO_PROTOCOL, "unseen worlds, or pairs that --data_root and --drives name", ("data_root", "drives")),
+}
+
+
+def check_for_task(task: str, options: Options) -> None:
+    """Raises UserError for options that mean nothing for what is evaluated by itself."""
+    protocol, subject, allowed = OTHER_TASKS[task]
+    allowed += ("protocols", "batch_size", "severities", "predictions_kind")  # these have values by default
+    given = [field.name for field in dataclasses.fields(Options) if field.name not in allowed]
     if refused := [f"--{name}" for name in given if getattr(options, name)]:
-        raise UserError(f"a segmentation network is evaluated on unseen worlds alone: leave {', '.join(refused)} out.")
-    if list(options.protocols) != [WORLD]:
-        raise UserError(f"a segmentation network has --protocols={WORLD} alone, not {','.join(options.protocols)}.")
+        raise UserError(f"a {task} network is evaluated on {subject}: leave {', '.join(refused)} out.")
+    if list(options.protocols) != [protocol]:
+        raise UserError(f"a {task} network has --protocols={protocol} alone, not {','.join(options.protocols)}.")
+    if options.drives and not options.data_root:
+        raise UserError("--drives names drives or pairs of --data_root: give that as well.")
 
 
 def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) -> list[Result]:
     """All protocols of `options` on a model (foreign predictions where None); writes and prints the report."""
+    if STEREO_PROTOCOL in options.protocols:
+        raise UserError("protocol stereo needs a stereo network: give the checkpoint of one that was trained as such.")
     # Opened first: what is missing is said before anything is computed.
     protocols = [get_protocol(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
     work = [open_frames(protocol, model, options) for protocol in protocols]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation.protocols import PROTOCOLS, WORLD_SEED
-from robustdepth.evaluation.report import REPORT
+from robustdepth.evaluation.report import save_report
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
 from robustdepth.models.build import build_segmentation_net
@@ -182,8 +181,7 @@ def _write_report(
     content = {"protocols": {WORLD: entry}, "model": model, "versions": versions()}
     try:
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / "pictures" / "segmentation.png"), np.concatenate(rows)[..., ::-1])
-        (folder / "report.md").write_text("\n\n".join(text) + "\n")
-        (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise UserError(f"cannot write the report in {folder} ({error.strerror}).") from error
+        raise UserError(f"cannot write pictures in {folder} ({error.strerror}).") from error
+    cv2.imwrite(str(folder / "pictures" / "segmentation.png"), np.concatenate(rows)[..., ::-1])
+    save_report(folder, content, "\n\n".join(text) + "\n")

@@ -1,4 +1,4 @@
-"""The network's sigmoid disparity and the depth it stands for (METHOD.md, notation)."""
+"""What stands for depth: the network's sigmoid disparity (METHOD.md, notation), and disparity between two views."""
 
 from jaxtyping import Float
 
@@ -15,3 +15,24 @@ def disparity_to_inverse_depth(
 ) -> Float[Array, "*shape"]:
     """1/D = 1/D_max + (1/D_min - 1/D_max) d: what evaluation resizes and what stereo disparity is proportional to."""
     return 1.0 / max_depth + (1.0 / min_depth - 1.0 / max_depth) * disparity
+
+
+def stereo_disparity(
+    depth: Float[Array, "batch height width"], focal: Float[Array, "batch"], baseline: Float[Array, "batch"]
+) -> Float[Array, "batch height width"]:
+    """How far apart the rig's two views see a point, in pixels; its inverse function is the same.
+
+    Args:
+      depth: metres (or, for the inverse, disparity in pixels).
+      focal: fx in pixels.
+      baseline: x of the other camera, metres, of either sign.
+    """
+    return (focal * abs(baseline))[:, None, None] / depth
+
+
+def disparity_range(width: int, wanted: int = 0) -> int:
+    """The largest disparity to look for in images of this width, pixels, a multiple of 16.
+
+    `wanted`, or where that is 0 the usual 192 pixels of KITTI's 1242 pixels wide images, in proportion.
+    """
+    return wanted or -(-192 * width // (1242 * 16)) * 16

@@ -104,10 +104,10 @@ def _run(
                 _expect(stack[-1], list).extend(items)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                _expect(stack[-1], dict)[_expect(key, str)] = value
+                _expect(stack[-1], dict)[_expect(key, str | int)] = value
             case "SETITEMS":
                 items = pop_to_mark()
-                _expect(stack[-1], dict).update(ordered_dict(zip(items[::2], items[1::2], strict=True)))
+                _expect(stack[-1], dict).update(_pairs(zip(items[::2], items[1::2], strict=True)))
             case "GLOBAL" | "STACK_GLOBAL":
                 name = argument.replace(" ", ".", 1) if opcode.name == "GLOBAL" else f"{stack.pop(-2)}.{stack.pop()}"
                 if name not in names:
@@ -131,11 +131,16 @@ def _run(
 
 
 def ordered_dict(items: Iterable[tuple[Any, Any]] = ()) -> collections.OrderedDict[str, Any]:
-    """The meaning of `collections.OrderedDict`. Keys must be strings: hashing nested tuples can take forever."""
-    return collections.OrderedDict((_expect(key, str), value) for key, value in items)
+    """The meaning of `collections.OrderedDict`."""
+    return collections.OrderedDict(_pairs(items))
 
 
-def _expect(value: Any, kind: type) -> Any:
+def _pairs(items: Iterable[tuple[Any, Any]]) -> Iterable[tuple[Any, Any]]:
+    """Keys must be strings, or numbers as in an optimizer's state: hashing nested tuples can take forever."""
+    return ((_expect(key, str | int), value) for key, value in items)
+
+
+def _expect(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} where a {kind.__name__} belongs")
+        raise TypeError(f"{type(value).__name__} where {kind} belongs")
     return value

@@ -54,7 +54,7 @@ class _Tensor(NamedTuple):
 
 
 def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Tensors by name from a `.pth`, `.pt`, `.bin` or `.safetensors` file; arrays may be read-only.
+    """Tensors by name from a `.pth`, `.pt`, `.ckpt`, `.bin` or `.safetensors` file; arrays may be read-only.
 
     Raises:
       UserError: where the file is missing, truncated, of another kind, or holds more than tensors.
@@ -67,13 +67,15 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             return safetensors.numpy.load_file(path)
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"weight file {path} cannot be read as safetensors ({error}).") from error
-    if path.suffix in (".pth", ".pt", ".bin"):
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
         return read_torch_file(path)
-    raise UserError(f"weight file {path} has an unknown ending: use .pth, .pt, .bin or .safetensors.")
+    raise UserError(f"weight file {path} has an unknown ending: use .pth, .pt, .ckpt, .bin or .safetensors.")
 
 
 def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Tensors by name from a state_dict saved by `torch.save`, in the zip or the legacy format.
+
+    A training's checkpoint may hold it under the key "model", beside what else the training needed.
 
     Nothing in the file is executed, and no size it states is believed before the bytes are there. Arrays are read-only
     views on the file's storages.
@@ -110,7 +112,7 @@ def _read_zip(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
             raise UserError(f"{where} is a zip archive but holds no data.pkl: it was not written by torch.save.")
         if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
             raise UserError(f"{where} is big-endian: save it again on a little-endian machine.")
-        tensors = _read_state_dict(io.BytesIO(archive.read(records["data.pkl"])), where)
+        tensors, _ = _read_state_dict(io.BytesIO(archive.read(records["data.pkl"])), where)
 
         @functools.cache
         def read_storage(storage: _Storage) -> np.ndarray:
@@ -132,8 +134,7 @@ def _read_legacy(file: BinaryIO | mmap.mmap, where: str) -> dict[str, np.ndarray
         raise UserError(f"{where} is not a file written by torch.save, or is truncated.")
     if load(where).get("little_endian") is not True:
         raise UserError(f"{where} is big-endian: save it again on a little-endian machine.")
-    tensors = _read_state_dict(file, where)
-    known = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    tensors, known = _read_state_dict(file, where)
     storages = {}
     for key in load(where):
         if key not in known:
@@ -147,8 +148,8 @@ def _read_legacy(file: BinaryIO | mmap.mmap, where: str) -> dict[str, np.ndarray
     return {name: _view(name, tensor, storages.__getitem__, where) for name, tensor in tensors.items()}
 
 
-def _read_state_dict(file: BinaryIO | mmap.mmap, where: str) -> dict[str, _Tensor]:
-    """The pickle of a state_dict: names to descriptions of tensors, not yet checked against their storages."""
+def _read_state_dict(file: BinaryIO | mmap.mmap, where: str) -> tuple[dict[str, _Tensor], dict[str, _Storage]]:
+    """The pickle of a state_dict: descriptions of tensors by name, not yet checked, and all storages by key."""
 
     storages: dict[str, _Storage] = {}
 
@@ -179,13 +180,15 @@ def _read_state_dict(file: BinaryIO | mmap.mmap, where: str) -> dict[str, _Tenso
     tensors = restricted_pickle.load(file, where, names, persistent)
     if not isinstance(tensors, dict):
         raise UserError(f"{where} holds a {type(tensors).__name__}: save `model.state_dict()` alone.")
+    if isinstance(tensors.get("model"), dict):
+        tensors = tensors["model"]
     for name, value in tensors.items():
         if not isinstance(value, _Tensor) or not isinstance(name, str):
             raise UserError(
                 f"{where} holds more than tensors ({reprlib.repr(name)} is a {type(value).__name__}): "
                 "save `model.state_dict()` alone."
             )
-    return tensors
+    return tensors, storages
 
 
 def _storage_array(storage: _Storage, data: bytes, where: str) -> np.ndarray:

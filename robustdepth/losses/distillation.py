@@ -19,10 +19,21 @@ def edge_divergence(
     Both are log-probabilities over the columns of each row. Columns that the teacher rules out (log 0) add nothing; one
     that the student alone rules out makes the divergence infinite, as it is.
     """
+    return jnp.mean(_divergences(teacher, student))
+
+
+def masked_divergence(
+    teacher: Float[Array, "*shape bin"], student: Float[Array, "*shape bin"], mask: Bool[Array, "*shape"]
+) -> Term:
+    """`edge_divergence` over the masked rows (0 where there are none) and how many they are."""
+    return masked_mean(_divergences(teacher, student), mask)
+
+
+def _divergences(teacher: Array, student: Array) -> Array:
     teacher = lax.stop_gradient(teacher).astype(jnp.float32)
     probability = jnp.exp(teacher)
     surplus = jnp.where(probability > 0, probability * (teacher - student.astype(jnp.float32)), 0.0)
-    return jnp.mean(jnp.sum(surplus, axis=-1))
+    return jnp.sum(surplus, axis=-1)
 
 
 def row_entropy(log_probability: Float[Array, "*batch row column"]) -> Float[Array, ""]:

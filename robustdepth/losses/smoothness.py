@@ -16,11 +16,17 @@ def smoothness(
     Source: Godard et al., CVPR 2017; mean normalisation after Wang et al., CVPR 2018. `guide` is the image whose edges
     may carry depth edges; its gradients are averaged over channels.
     """
-    normalised = safe_div(disparity, jnp.mean(disparity, axis=(1, 2), keepdims=True))
+    return edge_aware(safe_div(disparity, jnp.mean(disparity, axis=(1, 2), keepdims=True)), guide)
+
+
+def edge_aware(
+    values: Float[Array, "batch height width"], guide: Float[Array, "batch height width channel"]
+) -> Float[Array, ""]:
+    """mean |dx v| exp(-|dx I|) + mean |dy v| exp(-|dy I|): changes cost least where the guide has edges."""
     planes = to_planes(guide)
 
     def along(axis: int) -> Array:
         edges = sum_planes(jnp.abs(jnp.diff(planes, axis=axis))) / planes.shape[1]
-        return jnp.mean(jnp.abs(jnp.diff(normalised, axis=axis)) * jnp.exp(-edges))
+        return jnp.mean(jnp.abs(jnp.diff(values, axis=axis)) * jnp.exp(-edges))
 
     return along(-1) + along(-2)

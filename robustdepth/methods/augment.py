@@ -35,9 +35,10 @@ def to_float(batch: Batch) -> Batch:
 
 
 def mirror(batch: Batch, chosen: Array) -> Batch:
-    """Mirrors the chosen samples (Bool [batch]): images, labels, the expert's features, principal point, baseline.
+    """Mirrors the chosen samples (Bool [batch]): images and every map of the target, principal point, baseline.
 
-    An expert's features of the mirrored image differ little from its mirrored features, which a cache can hold.
+    An expert's features of the mirrored image differ little from its mirrored features, which a cache can hold; so do
+    a stereo network's.
     """
     mirrored = flip_camera(batch.camera)
     center = jnp.where(chosen[:, None], mirrored.center, batch.camera.center)
@@ -56,6 +57,10 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
         baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
         expert=turned(batch.expert, 2),
         labels=turned(batch.labels, 2),
+        disparity=turned(batch.disparity, 2),
+        disparity_failed=turned(batch.disparity_failed, 2),
+        geometry=turned(batch.geometry, 2),
+        distribution=turned(batch.distribution, 2),
     )
 
 

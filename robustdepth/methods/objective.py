@@ -1,6 +1,7 @@
 """Composes the methods chosen by the config into one pure function, loss_fn(params, stats, batch, key, step)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import flax.struct
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from robustdepth.conditions.spec import parse
+from robustdepth.data.source import uses_proxy
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
 from robustdepth.imaging.resize import resize_map
-from robustdepth.methods import semantics, structure, texture, weather
+from robustdepth.methods import selective, semantics, structure, texture, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.second_view import second_view_terms
+from robustdepth.methods.transfer import Transfer, transfer_terms
 from robustdepth.types import TEMPORAL, Array, Batch, PyTree, Term
 
 
@@ -29,9 +32,10 @@ class Aux:
 
 
 # Folded into the step's key: switching one method on leaves the other draws as they were.
-WEATHER, TEXTURE, SEMANTICS = 1, 2, 3
+WEATHER, TEXTURE, SEMANTICS, SELECTIVE = 1, 2, 3, 4
 SECOND_VIEWS = ("texture", "weather")
 SEMANTIC_TERMS = ("semantics_edge", "semantics_node", "semantics_anchor")
+TRANSFER_TERMS = ("transfer_feature", "transfer_distribution")
 LossFn = Callable[[PyTree, PyTree, Batch, Array, Array], tuple[Array, Aux]]
 
 
@@ -65,8 +69,17 @@ def uses_semantics(config: ConfigDict) -> bool:
     return config.task == "depth" and uses(config, *SEMANTIC_TERMS)
 
 
+def uses_transfer(config: ConfigDict) -> bool:
+    """Whether a stereo network's geometry teaches the depth network's features."""
+    return config.task == "depth" and uses(config, *TRANSFER_TERMS)
+
+
 def make_loss_fn(
-    config: ConfigDict, depth_net: nn.Module, pose_net: nn.Module | None, graph: nn.Module | None = None
+    config: ConfigDict,
+    depth_net: nn.Module,
+    pose_net: nn.Module | None,
+    graph: nn.Module | None = None,
+    transfer: Transfer | None = None,
 ) -> LossFn:
     """The training objective of a config.
 
@@ -75,6 +88,7 @@ def make_loss_fn(
       depth_net: image -> DepthOutput, see models.build.
       pose_net: image pair -> axis-angle and translation; None where every source is the stereo view.
       graph: what compares student and expert, see methods.semantics.graph_for; None where nothing does.
+      transfer: what compares student and stereo network, see methods.transfer.transfer_for; None where nothing does.
 
     Returns:
       loss_fn(params, stats, batch, key, step) -> (loss, Aux), pure and differentiable in `params`.
@@ -82,6 +96,7 @@ def make_loss_fn(
     weights = config.loss
     has_temporal = any(name in TEMPORAL for name in config.data.views)
     conditions = parse(config.weather.spec) if uses_view(config, "weather") else ()
+    run = partial(apply, remat=config.model.remat)
 
     def full_depth(disparity: Array) -> Array:
         """Depth at the images' size of the finest disparity, whose stride may be more than one."""
@@ -103,11 +118,11 @@ def make_loss_fn(
         augment_key, mask_key = jax.random.split(key)
         data = config.data
         views = augment(batch, augment_key, flip=data.flip, strength=tuple(data.jitter), grey=data.grey)
-        output, new_stats = apply(depth_net, "depth", params, stats, views.seen_target)
+        output, new_stats = run(depth_net, "depth", params, stats, views.seen_target)
         forward = None
         if has_temporal:
             assert pose_net is not None
-            forward, pose_stats = apply(pose_net, "pose", params, stats, *structure.temporal_pairs(views))
+            forward, pose_stats = run(pose_net, "pose", params, stats, *structure.temporal_pairs(views))
             new_stats |= pose_stats
         motions = structure.motions_of(views.clean, forward)
         losses, watched, images = structure.structure_terms(output.disparities, motions, views.clean, config, mask_key)
@@ -116,13 +131,13 @@ def make_loss_fn(
         if weights.geometric:
 
             def depth_of(image: Array) -> Array:
-                return full_depth(apply(depth_net, "depth", params, stats, image)[0].disparities[0])
+                return full_depth(run(depth_net, "depth", params, stats, image)[0].disparities[0])
 
             depth = full_depth(output.disparities[0])
             losses["geometric"] = structure.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
         students = {"clean": [output.decoded], "perturbed": []}
         for name, changed in second_views(views, output.disparities[0], key, step).items():
-            second, depth_stats = apply(depth_net, "depth", params, stats | new_stats, changed)
+            second, depth_stats = run(depth_net, "depth", params, stats | new_stats, changed)
             new_stats |= depth_stats
             terms = second_view_terms(
                 output.disparities, second.disparities, motions, views.clean, images["error"], config, mask_key
@@ -142,6 +157,12 @@ def make_loss_fn(
             )
             losses |= terms
             watched |= seen
+        if uses_proxy(config):
+            selective_key = jax.random.fold_in(key, SELECTIVE)
+            terms, seen, shown = selective.selective_terms(output, views.clean, config, selective_key, step)
+            losses, watched, images = losses | terms, watched | seen, images | shown
+        if transfer is not None:
+            losses |= transfer_terms(transfer, params["transfer"], output.decoded, views.clean)
         losses = {name: term for name, term in losses.items() if weights[name]}
         loss = sum(weight_at(weights[name], step) * term.value for name, term in losses.items())
         return loss, Aux(stats | new_stats, losses, watched, images)
@@ -149,8 +170,24 @@ def make_loss_fn(
     return loss_fn
 
 
-def apply(net: nn.Module, name: str, params: PyTree, stats: PyTree, *images: Array):
-    """Runs one network in training mode; returns its output and {name: new batch statistics}."""
-    variables = {"params": params[name], "batch_stats": stats[name]}
-    output, updated = net.apply(variables, *images, train=True, mutable=["batch_stats"])
+def save_convolutions(primitive, *_, **__) -> bool:
+    """Rematerialisation policy: keeps what convolutions and matrix products give, computes the rest again."""
+    return primitive in (jax.lax.conv_general_dilated_p, jax.lax.dot_general_p)
+
+
+REMAT = {"convolutions": save_convolutions, "full": jax.checkpoint_policies.nothing_saveable}
+
+
+def apply(net: nn.Module, name: str, params: PyTree, stats: PyTree, *images: Array, remat: str = "none"):
+    """Runs one network in training mode; returns its output and {name: new batch statistics}.
+
+    `remat` says what the backward pass computes again instead of keeping it, config.model.remat.
+    """
+
+    def forward(variables: PyTree, *images: Array):
+        return net.apply(variables, *images, train=True, mutable=["batch_stats"])
+
+    if remat != "none":
+        forward = jax.checkpoint(forward, policy=REMAT[remat])
+    output, updated = forward({"params": params[name], "batch_stats": stats[name]}, *images)
     return output, {name: updated.get("batch_stats", {})}

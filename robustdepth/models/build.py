@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, nearest
+from robustdepth.geometry.depth import disparity_range
 from robustdepth.models.depth_decoder import DepthDecoder
 from robustdepth.models.depth_net import DepthNet
 from robustdepth.models.dpt import DPTDecoder
 from robustdepth.models.efficientnet import EfficientNetLite0
+from robustdepth.models.mask_decoder import MaskDecoder
 from robustdepth.models.pose_net import PoseHead, PoseNet
 from robustdepth.models.resnet import ResNet
 from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
+from robustdepth.models.stereo_net import STEREO_NETWORKS, StereoNet
 from robustdepth.models.vit import ViTEncoder
 from robustdepth.world.scene import CLASSES
 
@@ -61,7 +64,15 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
     encoder = _choose("encoder", model.encoder, ENCODERS | TRANSFORMERS)(dtype=dtype)
     decoder = DPTDecoder if model.encoder in TRANSFORMERS else DepthDecoder
     width, scales, stride = model.decoder_width, model.scales, model.output_stride
-    return DepthNet(encoder, decoder(width, scales, stride, initial_disparity, dtype), model.freeze_encoder)
+    masks = model.get("mask_decoder", "none")  # older model files do not say
+    if masks == "concatenated" and decoder is DPTDecoder:
+        raise UserError(
+            f'model.mask_decoder="concatenated" is for the U-Net decoder, but model.encoder={model.encoder} has a DPT '
+            'decoder: use "loss".'
+        )
+    mask_decoder = MaskDecoder(width, stride, dtype) if masks != "none" else None
+    depth_decoder = decoder(width, scales, stride, initial_disparity, dtype)
+    return DepthNet(encoder, depth_decoder, model.freeze_encoder, mask_decoder, masks == "concatenated")
 
 
 def build_segmentation_net(model: ConfigDict) -> SegmentationNet:
@@ -69,6 +80,13 @@ def build_segmentation_net(model: ConfigDict) -> SegmentationNet:
     dtype = _choose("dtype", model.dtype, DTYPES)
     decoder = SegmentationDecoder(model.decoder_width, len(CLASSES), model.output_stride, dtype)
     return SegmentationNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
+
+
+def build_stereo_net(config: ConfigDict) -> StereoNet:
+    """The stereo network that `config.stereo` describes, for images of config.image_size. Raises `UserError`."""
+    dtype = _choose("dtype", config.model.dtype, DTYPES)
+    max_disparity = disparity_range(config.image_size[1], config.stereo.max_disparity)
+    return _choose("stereo network", config.stereo.network, STEREO_NETWORKS)(max_disparity=max_disparity, dtype=dtype)
 
 
 def build_main_net(config: ConfigDict) -> DepthNet | SegmentationNet:

@@ -5,11 +5,14 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
+from robustdepth.imaging.resize import resize_image
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, reflect_pad, upsample
 
 CHANNELS = (16, 32, 64, 128, 256)  # at strides 1, 2, 4, 8 and 16
+EXTRA_STRIDE = 2  # where the decoder merges what else it is given, unless it ends before
 
 
 class ReflectConv(nn.Module):
@@ -34,10 +37,17 @@ class ReflectConv(nn.Module):
         return conv(reflect_pad(x))
 
 
-def u_net(features: dict[int, Array], width: float, finest: int, dtype: Any) -> dict[int, Array]:
+def u_net(
+    features: dict[int, Array],
+    width: float,
+    finest: int,
+    dtype: Any,
+    extra: Float[Array, "batch _ _ channels"] | None = None,
+) -> dict[int, Array]:
     """The decoder's own features by stride, from 16 down to `finest`; its layers belong to the calling module.
 
     Each level widens the coarser one to twice its size and merges it with the encoder's features of that stride.
+    `extra`, of any size, is merged as well at EXTRA_STRIDE, or at `finest` where that is coarser; its gradient is kept.
     """
     decoded = {}
     x = features[32]
@@ -45,10 +55,13 @@ def u_net(features: dict[int, Array], width: float, finest: int, dtype: Any) -> 
         channels = max(1, round(CHANNELS[level] * width))
         x = nn.elu(ReflectConv(channels, dtype, name=f"up{level}")(x))
         x = upsample(x)
-        if level > 0:
+        if 2**level in features:  # image transformers have none at stride 2, nobody has any at stride 1
             skip = features[2**level]
             rows, columns = skip.shape[1:3]  # one less than x where stride 32 does not divide the image
             x = jnp.concatenate([x[:, :rows, :columns], skip], axis=-1)
+        if extra is not None and 2**level == max(EXTRA_STRIDE, finest):
+            rows, columns = x.shape[1:3]
+            x = jnp.concatenate([x, resize_image(extra, (rows, columns)).astype(x.dtype)], axis=-1)
         x = nn.elu(ReflectConv(channels, dtype, name=f"merge{level}")(x))
         decoded[2**level] = x
     return decoded
@@ -62,6 +75,9 @@ class DepthDecoder(nn.Module):
 
     Heads start at `initial_disparity` everywhere, with small kernels: large ones saturate the sigmoid, and training
     collapses to a constant depth.
+
+    Where it is given `masks` (METHOD.md 5.5, "concatenated"), hard ones of `mask_decoder.hard_masks`, it sees them
+    beside its features at half resolution. No gradient reaches them: they have a loss of their own **[ours]**.
     """
 
     width: float
@@ -71,8 +87,11 @@ class DepthDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: dict[int, Array]) -> tuple[tuple[Float[Array, "batch _ _"], ...], dict[int, Array]]:
-        decoded = u_net(features, self.width, self.output_stride, self.dtype)
+    def __call__(
+        self, features: dict[int, Array], masks: Float[Array, "batch _ _ 2"] | None = None
+    ) -> tuple[tuple[Float[Array, "batch _ _"], ...], dict[int, Array]]:
+        extra = None if masks is None else lax.stop_gradient(masks)
+        decoded = u_net(features, self.width, self.output_stride, self.dtype, extra)
         bias = nn.initializers.constant(math.log(self.initial_disparity / (1 - self.initial_disparity)))
         disparities = []
         for scale in range(self.scales):

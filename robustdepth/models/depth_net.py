@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from robustdepth.models.layers import check_image_size
+from robustdepth.models.mask_decoder import hard_masks
 
 
 class DepthOutput(NamedTuple):
@@ -15,22 +16,28 @@ class DepthOutput(NamedTuple):
     disparities: tuple[Float[Array, "batch _ _"], ...]  # float32 in (0, 1)
     features: dict[int, Array]  # of the encoder: stride -> [batch, height / stride, width / stride, channels]
     decoded: dict[int, Array]  # of the decoder, likewise: what semantic distillation compares (METHOD.md 3.1)
+    mask: Float[Array, "batch _ _ 2"] | None = None  # logits of the mask decoder, at the finest disparity's size
 
 
 class DepthNet(nn.Module):
     """Images in [0, 1] to disparities. Raises `UserError` where the image size is no multiple of 16.
 
-    A `frozen` encoder works as in evaluation, also while the decoder is trained, and no gradient reaches it.
+    A `frozen` encoder works as in evaluation, also while the decoder is trained, and no gradient reaches it. A
+    `mask_decoder` looks at the same features (METHOD.md 5.2); the depth decoder sees its masks where it `sees_masks`.
     """
 
     encoder: Any
     decoder: Any
     frozen: bool = False
+    mask_decoder: Any = None
+    sees_masks: bool = False
 
     def __call__(self, image: Float[Array, "batch height width 3"], train: bool) -> DepthOutput:
         check_image_size(*image.shape[1:3])
         features = self.encoder(image, train and not self.frozen)
         if self.frozen:
             features = jax.lax.stop_gradient(features)
-        disparities, decoded = self.decoder(features)
-        return DepthOutput(disparities, features, decoded)
+        mask = self.mask_decoder(features) if self.mask_decoder else None
+        masks = (hard_masks(mask, independent=False),) if mask is not None and self.sees_masks else ()
+        disparities, decoded = self.decoder(features, *masks)
+        return DepthOutput(disparities, features, decoded, mask)

@@ -61,13 +61,13 @@ def normalise(
 
 
 def batch_norm(
-    x: Float[Array, "batch height width channels"],
+    x: Float[Array, "batch *space channels"],
     train: bool,
     dtype: Any,
     name: str,
     momentum: float = 0.9,
     epsilon: float = 1e-5,
-) -> Float[Array, "batch height width channels"]:
+) -> Float[Array, "batch *space channels"]:
     """Batch normalisation as a submodule `name` of the calling module; with sharded batches its statistics are global.
 
     The defaults are PyTorch's, whose momentum is one minus this one.

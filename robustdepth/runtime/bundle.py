@@ -28,6 +28,7 @@ BUNDLED = "bundled"  # stands for the model inside the package
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "weights"
 BUNDLED_MODEL = FOLDER / "robustdepth_world.safetensors"
 BUNDLED_EXPERT = FOLDER / "world_expert.safetensors"
+BUNDLED_STEREO = FOLDER / "world_stereo.safetensors"
 
 
 def is_bundle(path: str | pathlib.Path) -> bool:
@@ -43,7 +44,7 @@ def write_bundle(weights: Weights, path: pathlib.Path) -> int:
     """
     packaged = _packaged_encoder(weights.config)
     tensors = {}
-    for name in ("depth", "pose", "segmentation"):
+    for name in ("depth", "pose", "segmentation", "stereo"):
         if name in weights.params:
             tree = {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
             for key, value in flatten_dict(tree, sep="/").items():
@@ -126,7 +127,7 @@ def _workdir_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
 
 def _packaged_encoder(config: ConfigDict) -> dict[str, np.ndarray]:
     """The arrays of an encoder that stays as its package delivers it, by their keys in the file; else none."""
-    if not config.model.freeze_encoder or config.model.pretrained != "package":
+    if config.task == "stereo" or not config.model.freeze_encoder or config.model.pretrained != "package":
         return {}
     network = build_main_net(config)
     image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)

@@ -13,12 +13,20 @@ CONFIG_FILE = "config.json"
 CHOICES = {
     "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
     "model.dtype": ("float32", "bfloat16"),
-    "task": ("depth", "segmentation"),
+    "model.remat": ("none", "convolutions", "full"),
+    "model.mask_decoder": ("none", "loss", "concatenated"),
+    "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
     "loss.smooth_edges": ("image", "illumination"),
     "semantics.graph": ("learned", "fixed", "none"),
+    "stereo.network": ("light", "gwcnet_g"),
+    "selective.proxy": ("stereo_net", "sgm", "files"),
+    "selective.mask": ("off", "argmin", "learned", "independent"),
 }
-POSITIVE = ("batch_size", "optimizer.steps", "log.every", "log.images_every", "checkpoint.every", "checkpoint.keep")
+POSITIVE = (
+    *("batch_size", "optimizer.steps", "optimizer.accumulate"),
+    *("log.every", "log.images_every", "checkpoint.every", "checkpoint.keep"),
+)
 # What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
 FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
 
@@ -60,9 +68,15 @@ def check(config: ConfigDict) -> None:
             f"< max_depth={config.model.max_depth} must hold, all positive."
         )
     check_second_views(config)
+    check_stereo(config)
     for key in POSITIVE:
         if lookup(config, key) < 1:
             raise UserError(f"config.{key}={lookup(config, key)} must be at least 1.")
+    if config.batch_size % config.optimizer.accumulate:
+        raise UserError(
+            f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="
+            f"{config.optimizer.accumulate} equal parts."
+        )
 
 
 def check_second_views(config: ConfigDict) -> None:
@@ -95,6 +109,43 @@ def check_second_views(config: ConfigDict) -> None:
             "config.semantics.cache holds features of recordings; the world's share of the batch has none there: set "
             'config.data.world_share=0, or config.semantics.cache="".'
         )
+
+
+def check_stereo(config: ConfigDict) -> None:
+    """Refuses a stereo teacher, or selective distillation, without what it needs."""
+    selective, loss, mask_decoder = config.selective, config.loss, config.model.mask_decoder
+    if config.stereo.max_disparity % 16 or config.stereo.max_disparity < 0:
+        raise UserError(f"config.stereo.max_disparity={config.stereo.max_disparity} must be a multiple of 16, or 0.")
+    if config.task != "depth" or not (loss.proxy or loss.transfer_feature or loss.transfer_distribution):
+        return
+    if STEREO not in config.data.views:
+        raise UserError(
+            'selective distillation (config.loss.proxy, transfer_feature or transfer_distribution) needs pairs: add '
+            f'"stereo" to config.data.views={tuple(config.data.views)}.'
+        )
+    if selective.proxy == "files" and not selective.folder:
+        raise UserError(
+            'config.selective.proxy="files" needs config.selective.folder: `python -m robustdepth.prepare proxies` '
+            "fills one."
+        )
+    if selective.proxy == "files" and config.data.world_share:
+        raise UserError(
+            'config.selective.proxy="files" are proxies of recordings; the world\'s share of the batch has none: set '
+            'config.data.world_share=0, or config.selective.proxy="stereo_net" or "sgm".'
+        )
+    learns = selective.mask in ("learned", "independent")
+    if learns and (mask_decoder == "none" or not loss.mask):
+        raise UserError(
+            f'config.selective.mask="{selective.mask}" needs config.model.mask_decoder="loss" and a weight in '
+            "config.loss.mask."
+        )
+    if selective.mask == "independent" and mask_decoder == "concatenated":
+        raise UserError(
+            'config.selective.mask="independent" goes with config.model.mask_decoder="loss": the masks that the depth '
+            'decoder would see with "concatenated" are one of two.'
+        )
+    if not 0 < selective.temperature[1] <= selective.temperature[0]:
+        raise UserError(f"config.selective.temperature={selective.temperature} must fall, and stay above 0.")
 
 
 def lookup(config: ConfigDict, key: str) -> Any:

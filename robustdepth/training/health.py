@@ -39,6 +39,13 @@ def alarms(scalars: dict[str, float], config: ConfigDict) -> list[str]:
             f"the expert's semantic graph has {shape}: its row entropy is {entropy:.0%} of the largest possible, "
             f"outside {low:.0%} to {high:.0%}; raise config.loss.semantics_anchor or change config.semantics.graph."
         )
+    share = scalars.get("mask_proxy")
+    if share is not None and not limits.mask_proxy[0] <= share <= limits.mask_proxy[1]:
+        low, high = limits.mask_proxy
+        found.append(
+            f"masks take {share:.0%} of the stereo proxies, outside {low:.0%} to {high:.0%}: nothing is selected any "
+            "more; are the proxies good, is config.loss.mask high enough?"
+        )
     return found
 
 

@@ -1,7 +1,9 @@
 """From a config to what the loop runs: networks, initial state and the compiled step."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import reduce
+from operator import or_
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,18 +13,22 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from robustdepth.data.expert_cache import ExpertCache
+from robustdepth.data.source import uses_proxy
 from robustdepth.interop.convert import load_pretrained
-from robustdepth.methods.objective import make_loss_fn, uses_semantics
+from robustdepth.methods.objective import make_loss_fn, uses_semantics, uses_transfer
 from robustdepth.methods.segmentation import make_segmentation_loss
 from robustdepth.methods.semantics import graph_for, init_graph
-from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net
+from robustdepth.methods.stereo import make_stereo_loss
+from robustdepth.methods.transfer import init_transfer, transfer_for
+from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
 from robustdepth.runtime import sharding
 from robustdepth.runtime.experts import load_expert, open_expert_cache
+from robustdepth.runtime.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
 from robustdepth.types import TEMPORAL, Batch, PyTree, TrainState
 
-GRAPH = 2  # folded into the seed: with or without a graph, the networks start from the same numbers
+GRAPH, TRANSFER = 2, 3  # folded into the seed: with or without these, the networks start from the same numbers
 
 
 class Experiment(NamedTuple):
@@ -35,9 +41,11 @@ class Experiment(NamedTuple):
 
 
 def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
-    """The networks that learn, by name: "depth", with "pose" where a source view is temporal; or "segmentation"."""
+    """The networks that learn, by name: "depth", with "pose" where a source view is temporal; or that of the task."""
     if config.task == "segmentation":
         return {"segmentation": build_segmentation_net(config.model)}
+    if config.task == "stereo":
+        return {"stereo": build_stereo_net(config)}
     networks: dict[str, nn.Module] = {"depth": build_depth_net(config.model)}
     if any(name in TEMPORAL for name in config.data.views):
         networks["pose"] = build_pose_net(config.model)
@@ -50,7 +58,8 @@ def init_variables(config: ConfigDict, networks: Mapping[str, nn.Module]) -> dic
     image = jnp.zeros((1, *config.image_size, 3))
     variables = {}
     for name, network in networks.items():
-        images, key = ((image, image), pose_key) if name == "pose" else ((image,), main_key)
+        images = (image, image) if name in ("pose", "stereo") else (image,)
+        key = pose_key if name == "pose" else main_key
         variables[name] = network.init(key, *images, train=False)
     return variables
 
@@ -74,17 +83,20 @@ def make_state(config: ConfigDict, variables: dict[str, PyTree], optimizer: opta
 def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     """Networks, sharded initial state (created where it lives) and the jitted step of a config."""
     networks = build_networks(config)
-    teaching = build_teaching(config, networks["depth"], mesh) if uses_semantics(config) else None
+    teachings = build_teachings(config, networks, mesh)
     optimizer = make_optimizer(config)
 
     def all_variables() -> dict[str, PyTree]:
-        return init_variables(config, networks) | (teaching.init() if teaching else {})
+        return reduce(or_, [teaching.init() for teaching in teachings.values()], init_variables(config, networks))
 
     shapes = jax.eval_shape(lambda: make_state(config, all_variables(), optimizer))
     places = sharding.shardings_by_rules(shapes, config.sharding.rules, mesh)
     template = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
 
     def initial_state() -> TrainState:
+        if config.task == "stereo" and config.stereo.pretrained:
+            variables = {"stereo": read_pretrained(config.stereo)}
+            return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
         if not (config.model.pretrained or config.model.pose_pretrained):
             return jax.jit(lambda: make_state(config, all_variables(), optimizer), out_shardings=places)()
         variables = jax.jit(all_variables)()
@@ -97,40 +109,80 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
 
     if config.task == "segmentation":
         loss_fn = make_segmentation_loss(config, networks["segmentation"])
+    elif config.task == "stereo":
+        loss_fn = make_stereo_loss(config, networks["stereo"])
     else:
-        loss_fn = make_loss_fn(config, networks["depth"], networks.get("pose"), teaching.graph if teaching else None)
+        learnt: dict[str, Any] = {name: teaching.module for name, teaching in teachings.items()}
+        loss_fn = make_loss_fn(config, networks["depth"], networks.get("pose"), **learnt)
     step = jax.jit(
         make_step(config, loss_fn, optimizer),
         in_shardings=(places, sharding.batch_sharding(mesh)),
         out_shardings=(places, sharding.replicated(mesh)),
         donate_argnums=0,
     )
-    if teaching is None:
+    if not teachings:
         return Experiment(template, initial_state, step)
 
     def taught_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
-        return step(state, teaching.teach(batch))
+        for teaching in teachings.values():
+            batch = teaching.teach(batch)
+        return step(state, batch)
 
-    return Experiment(template, initial_state, taught_step, teaching.cache)
+    caches = [teaching.cache for teaching in teachings.values() if teaching.cache]
+    return Experiment(template, initial_state, taught_step, caches[0] if caches else None)
 
 
 class Teaching(NamedTuple):
-    """A semantic expert and what learns beside it."""
+    """A frozen network that teaches, and what learns beside it."""
 
-    graph: nn.Module | None
-    init: Callable[[], dict[str, PyTree]]  # random variables of the graph
-    teach: Callable[[Batch], Batch]  # adds the expert's features to a batch that lacks them
-    cache: ExpertCache | None
+    module: nn.Module | None  # what compares the teacher with the student, where that has parameters
+    init: Callable[[], dict[str, PyTree]]  # its random variables
+    teach: Callable[[Batch], Batch]  # adds what the teacher sees to a batch that lacks it
+    cache: ExpertCache | None = None
 
 
-def build_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
-    """The semantic expert of the config, and the graph that compares it with the depth network's features."""
+def build_teachings(config: ConfigDict, networks: Mapping[str, nn.Module], mesh: Mesh) -> dict[str, Teaching]:
+    """The teachers of the config, by the names that `make_loss_fn` has for their modules."""
+    teachings = {}
+    if uses_semantics(config):
+        teachings["graph"] = semantic_teaching(config, networks["depth"], mesh)
+    if uses_transfer(config) or (uses_proxy(config) and config.selective.proxy == "stereo_net"):
+        teachings["transfer"] = stereo_teaching(config, networks["depth"], mesh)
+    return teachings
+
+
+def decoded_shapes(config: ConfigDict, depth_net: nn.Module) -> dict[int, tuple[int, ...]]:
+    """Shapes of the depth network's decoder features by stride, for one image."""
     image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)
-    expert = load_expert(config.semantics, tuple(config.image_size), mesh)
     student, _ = jax.eval_shape(
         lambda key, x: depth_net.init_with_output(key, x, train=False), jax.random.key(0), image
     )
-    student_shape, expert_shape = student.decoded[config.semantics.stride].shape, expert.shape(image)
+    return {stride: features.shape for stride, features in student.decoded.items()}
+
+
+def stereo_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
+    """The stereo network of the config, and what compares its geometry with the depth network's features."""
+    with_features = uses_transfer(config)
+    teacher = load_teacher(config.selective.teacher, tuple(config.image_size), mesh, transfer=with_features)
+    if not with_features:
+        return Teaching(None, dict, teacher.teach)
+    image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)
+    seen = jax.eval_shape(teacher.look, image, image, jax.ShapeDtypeStruct((1,), jnp.float32))
+    transfer = transfer_for(config, seen.geometry.shape[-1], seen.distribution.shape[-1])
+
+    def init() -> dict[str, PyTree]:
+        key = jax.random.fold_in(jax.random.key(config.seed), TRANSFER)
+        return {"transfer": {"params": init_transfer(transfer, decoded_shapes(config, depth_net), key)}}
+
+    return Teaching(transfer, init, teacher.teach)
+
+
+def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
+    """The semantic expert of the config, and the graph that compares it with the depth network's features."""
+    image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)
+    expert = load_expert(config.semantics, tuple(config.image_size), mesh)
+    expert_shape = expert.shape(image)
+    student_shape = decoded_shapes(config, depth_net)[config.semantics.stride]
 
     def init() -> dict[str, PyTree]:
         key = jax.random.fold_in(jax.random.key(config.seed), GRAPH)

@@ -1,0 +1,255 @@
+"""Selective distillation of stereo knowledge: a stereo method teaches where it knows better (METHOD.md section 5).
+
+**[paper]** (Song & Yoon, arXiv 2205.08668) proxy depth of a stereo network, a mask decoder whose two binary masks take,
+pixel by pixel, the proxy or the network's own depth, a depth decoder that learns from the proxy inside its mask alone,
+and a student that copies the stereo network's features (methods.transfer); **[ours]** the equations. With z the mask
+decoder's logits, pe the photometric error of the target rebuilt from the stereo view, o the proxy's left/right
+failures, D own depth, sg the stop-gradient:
+
+    e_p = sg pe(I_t, I_s<D_proxy>),  e_m = sg pe(I_t, I_s<D>),  m = straight-through argmax of (z + gumbel) / tau
+    pi = softmax(z / tau)
+    mask = mean(m_p e_p + m_m e_m) + 0.1 mean(o m_p) + 0.01 edge-aware smoothness of pi_p
+    proxy = sum sg(m_p) log(1 + |D - D_proxy|) / sum sg(m_p)
+
+The mask loss moves the mask decoder (and the encoder below it), the proxy loss depth alone: neither can satisfy itself
+through the other. METHOD.md adds 1000 to e_p where no proxy is known. So do we, and argmin needs no more; but in the
+mask loss such pixels do not count **[ours]**: a mean with thousands in it would leave nothing of any other gradient
+behind the clipping of its norm, and there is nothing to choose there: own depth is taken. Smoothness looks at pi
+without the noise **[ours]**, which differs from pixel to pixel by design.
+
+"independent" masks may both be off **[ours]**: off costs what the best alternative would, the other source or the
+stereo view as it stands, unwarped, as in auto-masking (1.3). Without that price both would always be off.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Bool, Float, Int
+from ml_collections import ConfigDict
+
+from robustdepth.errors import UserError, nearest
+from robustdepth.geometry.depth import disparity_to_depth, stereo_disparity
+from robustdepth.geometry.se3 import stereo_motion
+from robustdepth.geometry.warp import synthesise
+from robustdepth.imaging.resize import resize_image, resize_map
+from robustdepth.imaging.ssim import moments
+from robustdepth.losses.consistency import masked_mean
+from robustdepth.losses.photometric import photometric_error
+from robustdepth.losses.smoothness import edge_aware
+from robustdepth.models.depth_net import DepthOutput
+from robustdepth.models.mask_decoder import OWN, PROXY, hard_masks
+from robustdepth.numerics import safe_div
+from robustdepth.types import STEREO, Array, Batch, Term
+
+MODES = OFF, ARGMIN, LEARNED, INDEPENDENT = "off", "argmin", "learned", "independent"
+LEARNING = (LEARNED, INDEPENDENT)  # those that need a mask decoder
+UNKNOWN = 1000.0  # added to the error of a proxy that is not there
+FAILED, SMOOTH = 0.1, 0.01  # weights within the mask loss
+Plane = Float[Array, "batch height width"]
+Known = Bool[Array, "batch height width"]
+
+
+class Errors(NamedTuple):
+    """Photometric errors of the target rebuilt from the stereo view, at full size; no gradient passes."""
+
+    proxy: Plane  # by the proxy; UNKNOWN more where there is none
+    own: Plane  # by the network's own depth
+    still: Plane  # of the stereo view as it stands
+    known: Known  # where there is a proxy
+
+
+class Masks(NamedTuple):
+    """Which source is taken: 0 or 1, with the gradient of the soft choice where a mask decoder makes it."""
+
+    soft: Float[Array, "batch height width 2"]  # pi, without noise: channels PROXY and OWN
+    proxy: Plane  # m_p; 0 where no proxy is known
+    own: Plane  # m_m
+
+
+def stereo_there(batch: Batch) -> Bool[Array, "batch"]:
+    """Which samples have a stereo view. Raises `UserError` where no sample can have one."""
+    if STEREO not in batch.source_names:
+        raise UserError(
+            f"selective distillation needs the stereo view, and config.data.views is {batch.source_names}: "
+            'add "stereo" to it, or set config.loss.proxy=0.'
+        )
+    return batch.source_valid[:, batch.source_names.index(STEREO)]
+
+
+def proxy_depth(batch: Batch, min_depth: float, max_depth: float) -> tuple[Plane, Known]:
+    """The proxy's depth fx |baseline| / disparity in metres, clamped to the depth range, and where it is known.
+
+    It is known where a sample has a stereo view, a baseline and a positive disparity; elsewhere depth means nothing.
+
+    Raises:
+      UserError: the batch holds no disparities, or disparities of another size than its images.
+    """
+    if batch.disparity is None:
+        raise UserError(
+            "selective distillation found no proxies with its images: set config.selective.proxy, and with "
+            '"stereo_net" config.selective.teacher, with "files" config.selective.folder.'
+        )
+    if batch.disparity.shape[1:3] != batch.camera.size:
+        raise UserError(
+            f"proxies of {batch.disparity.shape[1:3]} do not fit images of {batch.camera.size} (height, width): "
+            "make them for this image size."
+        )
+    known = (batch.disparity > 0) & jnp.isfinite(batch.disparity)
+    known &= (stereo_there(batch) & (batch.baseline != 0))[:, None, None]
+    depth = stereo_disparity(jnp.where(known, batch.disparity, 1.0), batch.camera.focal[:, 0], batch.baseline)
+    return lax.stop_gradient(jnp.clip(depth, min_depth, max_depth)), known
+
+
+def source_errors(batch: Batch, proxy: Plane, known: Known, own: Plane, ssim_share: float) -> Errors:
+    """What either depth (metres, full size) explains of the target (5.3).
+
+    All is stop-gradient: masks follow the errors, and depth does not change so that a mask comes off cheaper.
+    """
+    stereo_there(batch)
+    source = batch.sources[:, batch.source_names.index(STEREO)]
+    target, motion = moments(batch.target), stereo_motion(batch.baseline)
+
+    def error(depth: Plane) -> Plane:
+        view, _ = synthesise(source, lax.stop_gradient(depth), batch.camera, motion)
+        return photometric_error(target, view, ssim_share)
+
+    unknown = jnp.where(known, 0.0, UNKNOWN)
+    errors = Errors(error(proxy) + unknown, error(own), photometric_error(target, source, ssim_share), known)
+    return lax.stop_gradient(errors)
+
+
+def binary_masks(
+    logits: Float[Array, "batch height width 2"] | None,
+    errors: Errors,
+    mode: str,
+    temperature: Float[Array, ""] | float = 1.0,
+    key: Array | None = None,
+) -> Masks:
+    """Hard masks with straight-through gradients (5.3; Jang et al., ICLR 2017).
+
+    Args:
+      logits: the mask decoder's, at full size; None for the modes that have none.
+      errors: of both sources.
+      mode: "off" (the proxy wherever it is known), "argmin" (the source with the smaller error), "learned" (one of
+        both), "independent" (each on its own).
+      temperature: tau; small ones make the choice harder, and its gradient larger and rarer.
+      key: draws the noise that explores; None (evaluation): none, and the same masks every time.
+    """
+    known = errors.known.astype(jnp.float32)
+    if mode not in LEARNING:
+        if mode not in MODES:
+            raise UserError(f'config.selective.mask="{mode}": {nearest(mode, MODES)}')
+        proxy = known if mode == OFF else (errors.proxy < errors.own).astype(jnp.float32)
+        return Masks(jnp.stack([proxy, 1.0 - proxy], axis=-1), proxy, 1.0 - proxy)
+    assert logits is not None
+    independent = mode == INDEPENDENT
+    soften = nn.sigmoid if independent else nn.softmax
+    draw = jax.random.logistic if independent else jax.random.gumbel
+    noisy = logits if key is None else logits + draw(key, logits.shape)
+    drawn = soften(noisy / temperature)
+    # Forwards 0 or 1, exactly; backwards the soft choice.
+    straight = hard_masks(noisy, independent) + (drawn - lax.stop_gradient(drawn))
+    proxy = known * straight[..., PROXY]
+    own = straight[..., OWN] if independent else known * straight[..., OWN] + (1.0 - known)
+    return Masks(soften(logits / temperature), proxy, own)
+
+
+def mask_loss(
+    masks: Masks, errors: Errors, failed: Known, there: Bool[Array, "batch"], guide: Array, mode: str
+) -> Term:
+    """What the mask decoder learns by (5.4), over the pixels whose proxy is known.
+
+    Args:
+      masks, errors: of one mode that learns.
+      failed: o, where the proxy fails its left/right check.
+      there: which samples have a stereo view; the others add nothing to the smoothness either.
+      guide: the target, whose edges may carry edges of the masks.
+      mode: "learned" or "independent".
+    """
+    cost = masks.proxy * errors.proxy + masks.own * errors.own + FAILED * failed.astype(jnp.float32) * masks.proxy
+    if mode == INDEPENDENT:
+        cost += (1.0 - masks.proxy) * jnp.minimum(errors.own, errors.still)
+        cost += (1.0 - masks.own) * jnp.minimum(errors.proxy, errors.still)
+    chosen = masked_mean(cost, errors.known)
+    counts = there.astype(jnp.float32)
+    rough = safe_div(edge_aware(counts[:, None, None] * masks.soft[..., PROXY], guide), jnp.mean(counts))
+    return Term(chosen.value + SMOOTH * rough, chosen.count)
+
+
+def proxy_loss(depth: Plane, proxy: Plane, taken: Known) -> Term:
+    """mean log(1 + |D - D_proxy|) over the pixels where the proxy is taken (5.5); depths in metres."""
+    return masked_mean(jnp.log1p(jnp.abs(depth - proxy)), taken)
+
+
+def temperature_at(config: ConfigDict, step: Int[Array, ""]) -> Float[Array, ""]:
+    """tau at a step: linear over the training between the two of config.selective.temperature (5.3)."""
+    start, end = config.selective.temperature
+    return start + (end - start) * jnp.clip(step.astype(jnp.float32) / config.optimizer.steps, 0.0, 1.0)
+
+
+def masks_settle(config: ConfigDict, step: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether depth still learns by argmin masks, while the mask decoder learns to choose (5.7)."""
+    return step.astype(jnp.float32) < config.selective.argmin_share * config.optimizer.steps
+
+
+def mask_logits(output: DepthOutput, config: ConfigDict, size: tuple[int, int]) -> Array | None:
+    """The mask decoder's logits at full size; None where config.selective.mask is a mode that has none.
+
+    Raises:
+      UserError: the mode needs a mask decoder and the network has none.
+    """
+    if config.selective.mask not in LEARNING:
+        return None
+    if output.mask is None:
+        raise UserError(
+            f'config.selective.mask="{config.selective.mask}" needs a mask decoder, and the depth network has none: '
+            'set config.model.mask_decoder="loss", or choose the mask "argmin" or "off".'
+        )
+    return resize_image(output.mask, size)
+
+
+def selective_terms(
+    output: DepthOutput, batch: Batch, config: ConfigDict, key: Array, step: Int[Array, ""]
+) -> tuple[dict[str, Term], dict[str, Term], dict[str, Array]]:
+    """The losses of section 5.2 to 5.5 and 5.7 for one depth prediction, unweighted.
+
+    Samples without a stereo view or without proxies count nothing.
+
+    Args:
+      output: of the depth network.
+      batch: float images, not jittered, with `disparity` and perhaps `disparity_failed`.
+      config: the whole config; `selective`, the depth range and the number of steps count here.
+      key: for the masks' noise.
+      step: of the training.
+
+    Returns:
+      losses ("proxy", and "mask" where masks are learned), quantities to watch ("mask_proxy", the share of known
+      proxies that depth learns from, and "proxy_known", the share of pixels that have one), and images to show.
+
+    Raises:
+      UserError: no stereo view, no proxies or proxies of another size, no mask decoder where one is needed.
+    """
+    size, mode = batch.camera.size, config.selective.mask
+    depth_range = config.model.min_depth, config.model.max_depth
+    there = stereo_there(batch)
+    proxy, known = proxy_depth(batch, *depth_range)
+    depths = [disparity_to_depth(resize_map(d, size), *depth_range) for d in output.disparities]
+    errors = source_errors(batch, proxy, known, depths[0], config.loss.ssim_share)
+    masks = binary_masks(mask_logits(output, config, size), errors, mode, temperature_at(config, step), key)
+    losses, chosen = {}, masks.proxy
+    if mode in LEARNING:
+        failed = jnp.zeros_like(known) if batch.disparity_failed is None else batch.disparity_failed
+        losses["mask"] = mask_loss(masks, errors, failed, there, batch.target, mode)
+        chosen = jnp.where(masks_settle(config, step), binary_masks(None, errors, ARGMIN).proxy, chosen)
+    taken = lax.stop_gradient(chosen) > 0.5  # sg(m_p): a mask that could shrink this loss would never take a proxy
+    terms = [proxy_loss(depth, proxy, taken) for depth in depths]
+    losses["proxy"] = Term(jnp.mean(jnp.stack([term.value for term in terms])), terms[0].count)
+    watched = {
+        "mask_proxy": masked_mean(taken.astype(jnp.float32), known),
+        "proxy_known": masked_mean(known.astype(jnp.float32), jnp.broadcast_to(there[:, None, None], known.shape)),
+    }
+    images = {"proxy": jnp.where(known, 1.0 / proxy, 0.0), "mask": taken.astype(jnp.float32)}
+    return losses, watched, images
