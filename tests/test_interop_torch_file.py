@@ -134,6 +134,19 @@ def test_the_handwritten_file_is_read(tmp_path):
     np.testing.assert_array_equal(tensors["w"], [2, 3, 4])
 
 
+def test_the_model_of_a_training_checkpoint_is_read(tmp_path):
+    """Beside the model lie numbers, and an optimizer's state under numbers of its own."""
+    state = b"}" + integer(140) + b"}" + text("exp_avg") + tensor(4, 2) + b"ss"
+    model = b"}" + text("w") + tensor(4, 1, (3,), (1,)) + b"s"
+    whole = b"}" + text("epoch") + integer(3) + b"s" + text("optimizer") + state + b"s" + text("model") + model + b"s."
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + whole)
+        archive.writestr("archive/data/0", np.asarray([1, 2, 3, 4], np.float32).tobytes())
+    tensors = read_weights(tmp_path / "a.ckpt")
+    assert set(tensors) == {"w"}
+    np.testing.assert_array_equal(tensors["w"], [2, 3, 4])
+
+
 class Attack:
     def __init__(self, function, *arguments):
         self.call = function, arguments
