@@ -7,7 +7,6 @@ the plain step. The depth network as it is used afterwards is one program in all
 
 import argparse
 import dataclasses
-import time
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from benchmarks.results import markdown, record
 from benchmarks.step_inputs import draw
 from benchmarks.step_jax import batch_of
+from benchmarks.turns import median_seconds, rows_of_steps
 from configs import kitti_structure_resnet18
 from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
@@ -39,25 +39,8 @@ def main() -> None:
     parser.add_argument("--output", help="JSON file for docs/results")
     options = parser.parse_args()
     steps = {name: step_of(off, options) for name, off in PARTS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for run, _ in steps.values():  # compiles, and warms up
-        run(), run()
-    for _ in range(options.repeats):  # in turns, so that what else the machine does meets all alike
-        for name, (run, _) in steps.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    median = {name: float(np.median(values)) for name, values in seconds.items()}
-    operations = steps["base"][1]
-    table = [
-        {
-            "step": name,
-            "seconds": round(median[name], 3),
-            "times_base": round(median[name] / median["base"], 3),
-            "inference_is_that_of_base": steps[name][1] == operations,
-        }
-        for name in steps
-    ]
+    seconds = median_seconds({name: run for name, (run, _) in steps.items()}, options.repeats)
+    table = rows_of_steps(seconds, {name: program for name, (_, program) in steps.items()})
     print(markdown(table))
     if options.output:
         title = f"Steps of the structure-centric method, batch {options.batch}, {options.height}x{options.width}"
