@@ -6,7 +6,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from robustdepth.errors import run_main
+from robustdepth.runtime.distributed_flags import run_in_job
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.key=value overrides a key.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started again, it goes on.", required=True)
@@ -15,9 +15,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started aga
 def main(_) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
+    run_in_job(_train)
+
+
+def _train() -> None:
     from robustdepth.training.loop import train  # JAX starts only once the flags are right
 
-    run_main(lambda: train(_CONFIG.value, _WORKDIR.value))
+    train(_CONFIG.value, _WORKDIR.value)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

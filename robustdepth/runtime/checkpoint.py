@@ -16,16 +16,19 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.distributed import check_same_step, gather, is_first, is_lost
 from robustdepth.types import PyTree, TrainState
 
 FOLDER = "checkpoints"
 
 
 class Checkpointer:
-    """Saves and restores the checkpoints of one workdir."""
+    """Saves and restores the checkpoints of one workdir, on all processes at once; use as a context manager."""
 
     def __init__(self, workdir: pathlib.Path, keep: int):
+        """Raises UserError where the processes of the job see different checkpoints."""
         self.folder = (workdir / FOLDER).absolute()
+        check_same_step(latest_step(workdir))
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._safe = self._manager.latest_step()
@@ -48,6 +51,8 @@ class Checkpointer:
         try:
             action()
         except (OSError, ValueError, RuntimeError) as error:
+            if is_lost(error):
+                raise
             # Orbax abandons its other writes, which would fill the screen when they are collected.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             reason = str(error).strip().splitlines()[0][:200]
@@ -71,14 +76,16 @@ class Checkpointer:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore())
+            found, reason = None, None
             try:
                 found = self._manager.restore(step, args=items)
             except Exception as error:  # whatever a damaged file makes the reader raise
                 reason = str(error).strip().splitlines()[0][:160]
-                logging.warning("checkpoint of step %d is damaged and passed over: %s", step, reason)
-                self._set_aside(step)
-                continue
-            return found["state"], found["data"]
+            reasons = [text for text in gather(reason) if text is not None]
+            if found is not None and not reasons:
+                return found["state"], found["data"]
+            logging.warning("checkpoint of step %d is damaged and passed over: %s", step, reasons[0])
+            self._set_aside(step)
         if steps:
             raise UserError(
                 f"none of the checkpoints {steps} in {self.folder} fits or can be read; they are kept as "
@@ -89,14 +96,24 @@ class Checkpointer:
     def _set_aside(self, step: int) -> None:
         source = self.folder / str(step)
         target = self.folder.parent / f"{FOLDER}_damaged" / str(step)
-        target.parent.mkdir(exist_ok=True)
-        source.rename(target)
+        if is_first():
+            target.parent.mkdir(exist_ok=True)
+            source.rename(target)
+        gather(None)  # no process looks before this is done
         self._manager.reload()
 
     def close(self) -> None:
         """Waits for pending saves and lets go of the folder."""
         self.wait()
         self._manager.close()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        # A save that another process does not live to finish would be waited for in vain.
+        if kind is None or issubclass(kind, UserError) or jax.process_count() == 1:
+            self.close()
 
 
 @dataclasses.dataclass(frozen=True)

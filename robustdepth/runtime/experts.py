@@ -113,7 +113,10 @@ def open_expert_cache(config: ConfigDict, expert: Expert) -> ExpertCache:
     channels = expert.shape(jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))[-1]
     weights = config.semantics.weights or BUNDLED_EXPERT
     meta = describe_cache(expert.name, weights, source, size, expert.stride, channels)
-    print(write_cache(config.semantics.cache, source, lambda x: np.asarray(expert.look(x)), meta, config.batch_size))
+    if jax.process_count() == 1:  # several would write the same files
+        print(
+            write_cache(config.semantics.cache, source, lambda x: np.asarray(expert.look(x)), meta, config.batch_size)
+        )
     return open_cache(config.semantics.cache, meta)
 
 

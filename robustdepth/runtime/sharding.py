@@ -1,9 +1,12 @@
 """Where arrays live: batches split over the devices, parameters placed by (regex, spec) rules from the config."""
 
+import functools
 import re
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -14,8 +17,14 @@ Rules = Sequence[tuple[str, Sequence[str | None]]]
 
 
 def make_mesh(axis: str) -> Mesh:
-    """One axis over all devices of all processes; Auto, so that Linen modules need no sharding annotations."""
-    return jax.make_mesh((jax.device_count(),), (axis,), axis_types=(AxisType.Auto,))
+    """One axis over all devices of all processes; Auto, so that Linen modules need no sharding annotations.
+
+    Those of one process are neighbours, so that the rows of its part of a batch follow each other.
+    """
+    if jax.process_count() == 1:
+        return jax.make_mesh((jax.device_count(),), (axis,), axis_types=(AxisType.Auto,))
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (axis,), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -28,19 +37,44 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def put_batch(batch: Batch, mesh: Mesh) -> Batch:
+def put_batch(batch: Batch, mesh: Mesh, rendered: int = 0) -> Batch:
     """A global batch onto the devices, split along its first axis.
+
+    Args:
+      batch: this process's share of the batch; with one process, all of it.
+      mesh: of `make_mesh`.
+      rendered: how many rows of the global batch, its last ones, are rendered; each process holds an equal share of
+        these and of the others. They come to stand as in the batch of a single process.
 
     Raises:
       UserError: the batch size does not divide by the number of devices.
     """
-    size, devices = batch.target.shape[0], mesh.devices.size
+    processes = jax.process_count()
+    size, devices = batch.target.shape[0] * processes, mesh.devices.size
     if size % devices:
         raise UserError(
             f"config.batch_size={size} does not divide by {devices} devices; "
             f"use {max(1, size // devices) * devices} or {(size // devices + 1) * devices}."
         )
-    return jax.device_put(batch, batch_sharding(mesh))
+    if processes == 1:
+        return jax.device_put(batch, batch_sharding(mesh))
+    local = jax.tree.map(np.asarray, batch)
+    whole = jax.make_array_from_process_local_data(batch_sharding(mesh), local)
+    return _parts_in_order(whole, mesh, processes, rendered) if 0 < rendered < size else whole
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _parts_in_order(batch: Batch, mesh: Mesh, processes: int, rendered: int) -> Batch:
+    """Rows (process, part, row) to (part, process, row), the first part being the recorded one."""
+
+    def order(leaf):
+        shares = leaf.reshape(processes, -1, *leaf.shape[1:])
+        recorded = shares.shape[1] - rendered // processes
+        parts = (shares[:, :recorded], shares[:, recorded:])
+        rows = jnp.concatenate([part.reshape(-1, *leaf.shape[1:]) for part in parts])
+        return jax.lax.with_sharding_constraint(rows, batch_sharding(mesh))
+
+    return jax.tree.map(order, batch)
 
 
 def path_name(path: tuple) -> str:

@@ -7,16 +7,17 @@ import pathlib
 import platform
 import subprocess
 import sys
+from typing import TextIO
 
 import jax
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.distributed import PACKAGES, is_first
 
 FINISHED_FILE = "finished"
 VERSIONS_FILE = "versions.json"
-PACKAGES = ("robustdepth", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def versions() -> dict[str, str]:
@@ -42,7 +43,7 @@ def git_revision() -> str:
 
 
 class Workdir:
-    """A run's folder, locked for this process; use as a context manager."""
+    """A run's folder, locked for this job by its process 0, which alone writes there; use as a context manager."""
 
     def __init__(self, path: str | pathlib.Path, config: ConfigDict):
         """Creates the folder, or checks that it belongs to the same experiment.
@@ -51,22 +52,25 @@ class Workdir:
           UserError: another process trains there, it belongs to another config, or it cannot be written.
         """
         self.path = pathlib.Path(path).absolute()
+        self._lock: TextIO | None = None
+        if not is_first():
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a")
         except OSError as error:
             raise UserError(f"cannot write in {self.path} ({error.strerror}); choose another --workdir.") from None
         try:
-            self._claim(config)
+            self._claim(self._lock, config)
         except UserError:
             self._lock.close()
             raise
         record = {"command": " ".join(sys.argv), "seed": config.seed, **versions()}
         (self.path / VERSIONS_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
-    def _claim(self, config: ConfigDict) -> None:
+    def _claim(self, lock: TextIO, config: ConfigDict) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
                 f"another process uses {self.path}; wait for it to end, or use another --workdir."
@@ -78,6 +82,11 @@ class Workdir:
         else:
             configs.write(config, self.path)
 
+    def check_shared(self) -> None:
+        """Raises UserError where this process does not see what process 0 has written."""
+        if not (self.path / configs.CONFIG_FILE).is_file():
+            raise UserError(f"no {configs.CONFIG_FILE} in {self.path}: --workdir must be one folder all hosts share.")
+
     @property
     def finished(self) -> bool:
         """Whether a training has run here to its last step."""
@@ -85,10 +94,12 @@ class Workdir:
 
     def finish(self, step: int) -> None:
         """Marks the run as complete; `evaluate --watch` ends at this."""
-        (self.path / FINISHED_FILE).write_text(f"{step}\n")
+        if is_first():
+            (self.path / FINISHED_FILE).write_text(f"{step}\n")
 
     def __enter__(self) -> "Workdir":
         return self
 
     def __exit__(self, *_) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()

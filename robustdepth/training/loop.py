@@ -1,4 +1,8 @@
-"""The training loop: restore, step, log, save; killed at any moment, the same command goes on where it was."""
+"""The training loop: restore, step, log, save; killed at any moment, the same command goes on where it was.
+
+In a job of several processes all of them run it, each on its share of every batch; process 0 alone writes, but for the
+checkpoints, which all write together.
+"""
 
 import contextlib
 import pathlib
@@ -16,7 +20,7 @@ from robustdepth.data.median import median_depth_map
 from robustdepth.data.stream import Stream, train_stream
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
-from robustdepth.runtime import sharding
+from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Checkpointer
 from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
@@ -37,16 +41,19 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
       UserError: anything the user can mend, in one sentence.
     """
     began = time.monotonic()
-    configs.check(config)
-    with Workdir(path, config) as workdir:
+    distributed.together(lambda: configs.check(config))
+    distributed.check_same_everywhere(config)
+    with distributed.together(lambda: Workdir(path, config)) as workdir:
+        distributed.together(workdir.check_shared)
         if workdir.finished:
             print(f"{workdir.path} has been trained to its last step; nothing to do.")
             return
         mesh = sharding.make_mesh(config.sharding.axis)
-        experiment = build(config, mesh)
-        stream = train_stream(config, expert_cache=experiment.expert_cache)
-        save_median(config, workdir.path)
-        with contextlib.closing(Checkpointer(workdir.path, config.checkpoint.keep)) as checkpointer:
+        experiment = distributed.together(lambda: build(config, mesh))
+        shard, shards = jax.process_index(), jax.process_count()
+        stream = distributed.together(lambda: train_stream(config, shard, shards, experiment.expert_cache))
+        distributed.together(lambda: save_median(config, workdir.path))
+        with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer:
             state = start(experiment, stream, checkpointer, workdir.path)
             loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer)
             with memory_errors_explained(config):
@@ -81,7 +88,9 @@ def start(experiment: Experiment, stream: Stream, checkpointer: Checkpointer, wo
         for name, tree in state.params.items():
             millions = sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6
             print(f"{name} network: {millions:.2f} million parameters")
-        (workdir / PARAMETERS_FILE).write_text(get_parameter_overview(state.params) + "\n")
+        params = distributed.collect(state.params)
+        if distributed.is_first():
+            (workdir / PARAMETERS_FILE).write_text(get_parameter_overview(params) + "\n")
         return state
     state, position = restored
     stream.set_state(position)
@@ -91,7 +100,7 @@ def start(experiment: Experiment, stream: Stream, checkpointer: Checkpointer, wo
 
 def save_median(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Keeps the training set's median depth map, the trivial baseline that evaluation shows beside the model."""
-    if (workdir / MEDIAN_FILE).exists():
+    if not distributed.is_first() or (workdir / MEDIAN_FILE).exists():
         return
     depth, origin = median_depth_map(config, tuple(config.image_size))
     np.savez_compressed(workdir / MEDIAN_FILE, depth=depth, origin=origin)
@@ -105,52 +114,72 @@ class _Loop:
         self.experiment: Experiment = experiment
         self.stream: Stream = stream
         self.checkpointer: Checkpointer = checkpointer
-        self.stop = False  # set by SIGTERM
+        self.stop = False  # set by SIGTERM, in a job of one process
+        self.writer: MetricWriter | None = None  # of process 0
 
     def run(self, state: TrainState) -> int:
         """Runs to the last step, or to SIGTERM; returns the step reached, whose checkpoint is being written."""
-        before = signal.signal(signal.SIGTERM, self._on_sigterm)
         first, last = int(state.step), self.config.optimizer.steps
-        self.writer = MetricWriter(self.workdir.path, first_step=first + 1)
         self.progress = Progress(first, last, self.config.batch_size)
-        try:
+        with contextlib.ExitStack() as stack:
+            if jax.process_count() == 1:  # else JAX waits for SIGTERM and tells the other processes
+                before = signal.signal(signal.SIGTERM, self._on_sigterm)
+                stack.callback(signal.signal, signal.SIGTERM, before)
+            if distributed.is_first():
+                self.writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir.path, first + 1)))
             return int(self._steps(state, first, last).step)
-        finally:
-            self.writer.close()
-            signal.signal(signal.SIGTERM, before)
 
     def _on_sigterm(self, *_) -> None:
         self.stop = True
 
+    def _stops(self, step: int) -> bool:
+        return self.stop if jax.process_count() == 1 else distributed.stop_agreed(step)
+
     def _steps(self, state: TrainState, first: int, last: int) -> TrainState:
         pending: tuple[int, StepLog, Batch] | None = None
         for step in range(first + 1, last + 1):  # `step` counts the updates done once this one is
-            batch = sharding.put_batch(next(self.stream), self.mesh)
+            batch = sharding.put_batch(next(self.stream), self.mesh, self.stream.world_count)
             position = self.stream.get_state()
+            if step == first + 1:
+                self._meet_compiled(state, batch)
             state, log = self.experiment.step(state, batch)
             if pending is not None:  # read one step late, so that the devices never wait for the host
                 self._after(*pending)
             pending = (step, log, batch)
-            ends = step == last or self.stop
+            stops = self._stops(step)
+            ends = step == last or stops
             if ends or step % self.config.log.every == 0 or step == first + 1:
                 self._after(*pending)
                 pending = None
                 self._report(step, log)
             if ends or step % self.config.checkpoint.every == 0:
                 self.checkpointer.save(state, position, step)
-            if self.stop:
+            if stops:
                 break
         return state
+
+    def _meet_compiled(self, state: TrainState, batch: Batch) -> None:
+        """In a job of several processes, none runs the step before all have compiled it: one may have it in a cache."""
+        lower = getattr(self.experiment.step, "lower", None)
+        if jax.process_count() > 1 and lower is not None:
+            lower(state, batch).compile()
+        distributed.meet()
 
     def _after(self, step: int, log: StepLog, batch: Batch) -> None:
         values = self.progress.add(log)
         if not bool(log.ok):
-            path = health.save_bad_batch(batch, step, self.workdir.path)
+            path = self._keep_bad(distributed.collect(batch), step)
             logging.warning("step %d was not finite and is skipped; its batch is kept in %s", step, path)
             limit = self.config.health.max_skipped_in_row
             health.stop_if_hopeless(int(log.skipped_in_row), step, values, path, limit)
 
+    def _keep_bad(self, batch: Batch, step: int) -> pathlib.Path:
+        kept = health.save_bad_batch(batch, step, self.workdir.path) if distributed.is_first() else None
+        return pathlib.Path(distributed.gather(str(kept))[0])
+
     def _report(self, step: int, log: StepLog) -> None:
+        if self.writer is None:
+            return
         scalars, line = self.progress.report(step, self.stream.seconds_waited)
         scalars["bad_images"] = self.stream.bad_images
         print(line, flush=True)

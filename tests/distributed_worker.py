@@ -1,0 +1,58 @@
+"""The training command with a network of three numbers, which compiles in a moment: all else is the real thing.
+
+Its loss draws random numbers for every sample, so a sample that stands in another row is noticed.
+"""
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+from robustdepth import train
+from robustdepth.methods.objective import Aux
+from robustdepth.runtime import sharding
+from robustdepth.training import loop
+from robustdepth.training.optimizer import make_optimizer
+from robustdepth.training.setup import Experiment, make_state
+from robustdepth.training.step import make_step
+from robustdepth.types import Term
+
+_BROKEN_AFTER = flags.DEFINE_integer("broken_after", 1 << 30, "Losses are not finite from this step on.")
+
+
+def toy_loss(params, stats, batch, key, step):
+    """A linear map of the image's pixels against noise that belongs to the row of the sample in the batch."""
+    images = batch.target.astype(jnp.float32) / 255.0
+    keys = jax.random.split(key, images.shape[0])
+    noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:3]))(keys)
+    error = images @ params["depth"]["kernel"] - noise
+    weight = jnp.arange(1.0, images.shape[0] + 1.0)
+    loss = jnp.mean(weight * jnp.mean(jnp.square(error), axis=(1, 2)))
+    loss = jnp.where(step < _BROKEN_AFTER.value, loss, jnp.nan)
+    return loss, Aux(stats, {"toy": Term(loss, jnp.ones(()))}, {}, {"target": images})
+
+
+def build_toy(config, mesh) -> Experiment:
+    optimizer = make_optimizer(config)
+
+    def init():
+        kernel = jax.random.normal(jax.random.key(config.seed), (3,))
+        return make_state(config, {"depth": {"params": {"kernel": kernel}}}, optimizer)
+
+    places = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(init))
+    template = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(init), places
+    )
+    step = jax.jit(
+        make_step(config, toy_loss, optimizer),
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(places, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+    return Experiment(template, jax.jit(init, out_shardings=places), step)
+
+
+if __name__ == "__main__":
+    loop.build = build_toy
+    loop.save_median = lambda *_: None  # renders for longer than all else takes
+    flags.mark_flag_as_required("config")
+    app.run(train.main, flags_parser=train.parse_flags)
