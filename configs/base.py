@@ -99,6 +99,8 @@ def get_config() -> ConfigDict:
             stereo=dict(
                 # The stereo network: what task "stereo" trains.
                 network="light",  # "light" (two CPU cores) or "gwcnet_g"
+                exposure=0.0,  # how much brightness and contrast differ between the views that it sees in training
+                noise=0.0,  # largest deviation of the noise that each of them has
                 max_disparity=0,  # pixels, a multiple of 16; 0: 192 pixels of a 1242 pixels wide image, in proportion
                 pretrained="",  # weights to start from: a workdir, an exported .safetensors, or GwcNet's .ckpt
             ),

@@ -16,16 +16,21 @@ Images under the corruptions of the robustness benchmark (docs/evaluation.md):
 Disparities of stereo pairs, which a network can learn from (docs/proxies.md):
 
   python -m robustdepth.prepare proxies --source=FOLDER --data=kitti_raw --output=FOLDER --method=sgm|WEIGHTS
+
+How fast training reads its images (docs/data.md):
+
+  python -m robustdepth.prepare bench --source=FOLDER --data=packed [--consumes=SAMPLES_PER_S | --config=FILE]
 """
 
 import argparse
 
 from robustdepth.data.check import check
 from robustdepth.data.dataset_commands import add_dataset_commands
-from robustdepth.data.pack import options, pack
+from robustdepth.data.pack import QUALITY, options, pack
 from robustdepth.errors import UserError, run_main
 from robustdepth.evaluation.corrupted_copy import add_corrupt_command
 from robustdepth.runtime.proxy_command import add_proxies_command
+from robustdepth.training.bench_command import add_bench_command
 
 RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
 
@@ -42,7 +47,7 @@ def main() -> None:
     if min(size) < 32 or any(length % 16 for length in size):
         raise UserError(f"height and width must be multiples of 16 from 32 on, got {size[0]} and {size[1]}.")
     data = options(arguments.command, arguments.source, arguments.split, arguments.sequences)
-    print(pack(data, arguments.output, size))
+    print(pack(data, arguments.output, size, arguments.encoding))
 
 
 def parse() -> argparse.Namespace:
@@ -57,12 +62,14 @@ def parse() -> argparse.Namespace:
     add_dataset_commands(commands)
     add_corrupt_command(commands)
     add_proxies_command(commands)
+    add_bench_command(commands)
     for name in RECORDINGS:
         packing = commands.add_parser(name, help=f"pack a {name} recording")
         packing.add_argument("--source", required=True, help="the recording's folder")
         packing.add_argument("--output", required=True, help="folder for the packed frames")
         packing.add_argument("--height", type=int, default=192)
         packing.add_argument("--width", type=int, default=640)
+        packing.add_argument("--encoding", choices=QUALITY, default="jpeg", help="raw: faster to read, exact, larger")
         packing.add_argument("--split", default="", help="only these targets and their views: lines 'folder frame l|r'")
         packing.add_argument("--sequences", nargs="*", default=(), help="only these drives, sequences or clips")
     return parser.parse_args()

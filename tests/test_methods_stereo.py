@@ -13,7 +13,7 @@ from scipy import ndimage
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import stereo_disparity
 from robustdepth.geometry.stereo import in_right_image, occluded, oriented
-from robustdepth.methods.stereo import make_stereo_loss
+from robustdepth.methods.stereo import make_stereo_loss, unlike_cameras
 from robustdepth.world.generate import render_examples
 from tests.stereo_fakes import Answer, batch_of, mirrored_by_hand, noise_pair
 from tests.tiny import tiny_config
@@ -234,3 +234,21 @@ def test_configs_that_leave_nothing_to_learn_from_are_refused(sentence):
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=sentence):
         make_stereo_loss(config, Answer((1, 1, 32, 64)))
+
+
+def test_cameras_that_are_unlike_differ_in_exposure_and_noise_but_show_the_same_scene():
+    scene = jnp.broadcast_to(jnp.linspace(0.3, 0.7, 32, dtype=jnp.float32)[None, None, :, None], (64, 16, 32, 3))
+    same = unlike_cameras(scene, scene, jax.random.key(0), 0.0, 0.0)
+    for view in same:
+        np.testing.assert_allclose(view, scene, atol=1e-5)
+    exposed = unlike_cameras(scene, scene, jax.random.key(0), 0.2, 0.0)
+    gain = [np.asarray(view).mean((1, 2, 3)) / 0.5 for view in exposed]
+    unchanged = np.mean([np.abs(g - 1) < 1e-4 for g in gain])
+    assert 0.35 < unchanged < 0.65
+    assert np.abs(gain[0] - gain[1]).max() > 0.2
+    assert max(np.abs(g - 1).max() for g in gain) < 0.21
+    noisy = unlike_cameras(scene, scene, jax.random.key(0), 0.0, 0.04)
+    spread = [np.asarray(view - scene).std((1, 2, 3)) for view in noisy]
+    assert 0.015 < np.mean(spread) < 0.025
+    assert max(s.max() for s in spread) < 0.041
+    assert abs(np.corrcoef(np.ravel(noisy[0] - scene), np.ravel(noisy[1] - scene))[0, 1]) < 0.02

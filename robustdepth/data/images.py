@@ -76,6 +76,13 @@ def read_image(
         raise BadImage(f"cannot read image {name}: {error}; replace or remove it.") from error
 
 
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image, uint8 [height, width, 3], at `size` (height, width): as `read_image` does; the same where it has it."""
+    if size == image.shape[:2]:
+        return image
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
 @contextlib.contextmanager
 def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
     with Image.open(file) as image:

@@ -51,12 +51,22 @@ class Source(Protocol):
 class ViewSource:
     """The examples of a recording: every target that has at least one of the wanted views."""
 
-    def __init__(self, recording: Recording, data: ConfigDict, size: tuple[int, int], proxies: Proxies | None = None):
+    def __init__(
+        self,
+        recording: Recording,
+        data: ConfigDict,
+        size: tuple[int, int],
+        proxies: Proxies | None = None,
+        keep: bool = True,
+    ):
+        """The targets and views that `data` describes, at `size` (height, width).
+
+        Footage that fits into memory is decoded once, unless `keep` is off: all views of one frame then cost nothing.
+        """
         self._proxies = proxies
         self.views = pair_views(recording, data)
-        # Footage that fits into memory is decoded once; all views of one frame then cost nothing.
-        fits = len(recording.frames) * size[0] * size[1] * 3 <= CACHE_BYTES
-        self._read = functools.cache(recording.read) if fits else recording.read
+        self.fits = len(recording.frames) * size[0] * size[1] * 3 <= CACHE_BYTES
+        self._read = functools.cache(recording.read) if keep and self.fits else recording.read
         self._names = data.views
         self._size = size
 
@@ -108,10 +118,10 @@ def world_count(config: ConfigDict) -> int:
     return round(share * config.batch_size)
 
 
-def build_source(config: ConfigDict) -> ViewSource:
+def build_source(config: ConfigDict, keep: bool = True) -> ViewSource:
     """The examples that `config.data` describes, at `config.image_size`. Raises UserError where there are none."""
     proxies = open_proxies(config.selective.folder) if disparity_from(config) == FILES else None
-    return ViewSource(open_recording(config.data), config.data, tuple(config.image_size), proxies)
+    return ViewSource(open_recording(config.data), config.data, tuple(config.image_size), proxies, keep)
 
 
 TRUTH, SGM, FILES = "truth", "sgm", "files"

@@ -46,11 +46,19 @@ class Stream:
     read before, so the state is the step. An unreadable image is replaced by the next example that can be read.
     """
 
-    def __init__(self, config: ConfigDict, shard: int, shards: int, expert_cache: ExpertCache | None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        shard: int = 0,
+        shards: int = 1,
+        expert_cache: ExpertCache | None = None,
+        source: Source | None = None,
+    ):
+        """As `train_stream` says; the recordings' examples come from `source` where one is given."""
         self._config, self._shard, self._shards, self._expert_cache = config, shard, shards, expert_cache
         self.world_count = world_count(config)
         self._count = config.batch_size - self.world_count
-        self._source = build_source(config) if self._count else None
+        self._source = (source or build_source(config)) if self._count else None
         self._bad: set[str] = set()
         self.seconds_waited = 0.0  # for recordings to be read; rendering is computing, not waiting
         self.set_state({"step": 0})
@@ -69,6 +77,11 @@ class Stream:
         self._step = state["step"]
         if self._source is not None:
             self._examples = iter(self._dataset(self._source).to_iter_dataset(self._read_options()))
+
+    def close(self) -> None:
+        """Ends the reading ahead; no batch can be taken any more."""
+        if self._source is not None:
+            self._examples.close()
 
     def __iter__(self) -> "Stream":
         return self

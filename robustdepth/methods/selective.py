@@ -227,7 +227,8 @@ def selective_terms(
 
     Returns:
       losses ("proxy", and "mask" where masks are learned), quantities to watch ("mask_proxy", the share of known
-      proxies that depth learns from, and "proxy_known", the share of pixels that have one), and images to show.
+      proxies that depth learns from, where it is a choice, and "proxy_known", the share of pixels that have one), and
+      images to show.
 
     Raises:
       UserError: no stereo view, no proxies or proxies of another size, no mask decoder where one is needed.
@@ -247,9 +248,9 @@ def selective_terms(
     taken = lax.stop_gradient(chosen) > 0.5  # sg(m_p): a mask that could shrink this loss would never take a proxy
     terms = [proxy_loss(depth, proxy, taken) for depth in depths]
     losses["proxy"] = Term(jnp.mean(jnp.stack([term.value for term in terms])), terms[0].count)
-    watched = {
-        "mask_proxy": masked_mean(taken.astype(jnp.float32), known),
-        "proxy_known": masked_mean(known.astype(jnp.float32), jnp.broadcast_to(there[:, None, None], known.shape)),
-    }
+    there_everywhere = jnp.broadcast_to(there[:, None, None], known.shape)
+    watched = {"proxy_known": masked_mean(known.astype(jnp.float32), there_everywhere)}
+    if mode != OFF:
+        watched["mask_proxy"] = masked_mean(taken.astype(jnp.float32), known)
     images = {"proxy": jnp.where(known, 1.0 / proxy, 0.0), "mask": taken.astype(jnp.float32)}
     return losses, watched, images

@@ -11,6 +11,7 @@ by the same terms.
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 from robustdepth.data.source import FILES, SGM
 from robustdepth.errors import UserError
 from robustdepth.geometry.stereo import in_right_image, matched, mirrored, occluded
+from robustdepth.imaging.color import jitter
 from robustdepth.imaging.ssim import moments
 from robustdepth.losses.consistency import masked_mean
 from robustdepth.losses.photometric import photometric_error
@@ -31,6 +33,7 @@ from robustdepth.types import STEREO, Array, Batch, PyTree, Term
 
 # Of a network's heads, the best last, as Guo et al. (CVPR 2019) weigh GwcNet's four; fewer heads take the last ones.
 HEAD_WEIGHTS = (0.5, 0.5, 0.7, 1.0)
+CAMERAS = 5  # folded into the step's key
 
 
 class Pair(NamedTuple):
@@ -64,7 +67,10 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
             mirror(batch, turned), key, flip=False, strength=tuple(config.data.jitter), grey=config.data.grey
         )
         view = batch.source_names.index(STEREO)
-        output, new_stats = apply(network, "stereo", params, stats, views.seen_target, views.seen_sources[:, view])
+        seen = views.seen_target, views.seen_sources[:, view]
+        if config.stereo.exposure or config.stereo.noise:
+            seen = unlike_cameras(*seen, jax.random.fold_in(key, CAMERAS), config.stereo.exposure, config.stereo.noise)
+        output, new_stats = apply(network, "stereo", params, stats, *seen, remat=config.model.remat)
         pair = pair_of(views.clean, view)
         heads = [head_terms(disparity, pair, limit, share, config) for disparity in output.disparities]
         losses = over_heads([losses for losses, _ in heads])
@@ -74,6 +80,26 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
         return loss, Aux(new_stats, losses, heads[-1][1], shown)
 
     return loss_fn
+
+
+def unlike_cameras(
+    left: Float[Array, "batch height width 3"],
+    right: Float[Array, "batch height width 3"],
+    key: Array,
+    exposure: float,
+    noise: float,
+) -> tuple[Float[Array, "batch height width 3"], Float[Array, "batch height width 3"]]:
+    """The two views as cameras that are not quite alike take them, in [0, 1] **[ours]**: rendered ones are too alike.
+
+    Every view draws brightness and contrast of its own, factors of 1 +- `exposure` for half of them, and then normal
+    noise of a deviation between 0 and `noise`.
+    """
+    jitter_key, spread_key, noise_key = jax.random.split(key, 3)
+    views = jnp.concatenate([left, right])[:, None]
+    views = jitter(views, jitter_key, (exposure, exposure, 0.0, 0.0))[:, 0]
+    spread = jax.random.uniform(spread_key, (views.shape[0], 1, 1, 1), maxval=noise)
+    views = jnp.clip(views + spread * jax.random.normal(noise_key, views.shape), 0.0, 1.0)
+    return views[: left.shape[0]], views[left.shape[0] :]
 
 
 def check_stereo(config: ConfigDict) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from absl import flags
@@ -25,6 +26,29 @@ def load_family(path: str) -> Family:
     Raises:
       UserError: no such file, or one without ROWS.
     """
+    module = _run_file(path)
+    if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
+        raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")
+    return Family(tuple(module.ROWS), module.get_config)
+
+
+def load_config(path: str) -> ConfigDict:
+    """The config of a file, or of one row of a family: "configs/NAME.py:ROW".
+
+    Raises:
+      UserError: no such file or row, or one without get_config().
+    """
+    file, _, row = path.partition(":")
+    if row:
+        family = load_family(file)
+        return family.get_config(choose_rows(family, [row])[0])
+    module = _run_file(file)
+    if hasattr(module, "ROWS") or not hasattr(module, "get_config"):
+        raise UserError(f"{file} is no single experiment: it needs get_config(), or name a row as {file}:ROW.")
+    return module.get_config()
+
+
+def _run_file(path: str) -> ModuleType:
     if not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} does not exist.")
     spec = importlib.util.spec_from_file_location("robustdepth_family", path)
@@ -32,9 +56,7 @@ def load_family(path: str) -> Family:
         raise UserError(f"config file {path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
-        raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")
-    return Family(tuple(module.ROWS), module.get_config)
+    return module
 
 
 def choose_rows(family: Family, names: Sequence[str]) -> tuple[str, ...]:

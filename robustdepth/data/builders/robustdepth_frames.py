@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from robustdepth.data.clips import Frame, Key
-from robustdepth.types import Camera
-
-FIELDS = ("clip", "number", "side", "baseline", "velocity", "time")
+from robustdepth.data.clips import Frame
+from robustdepth.data.packed import FIELDS
 
 
 class RobustdepthFrames(tfds.core.GeneratorBasedBuilder):
@@ -27,17 +25,11 @@ class RobustdepthFrames(tfds.core.GeneratorBasedBuilder):
         self,
         frames: Sequence[Frame],
         files: Sequence[pathlib.Path],
-        targets: Sequence[Key],
-        identity: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         data_dir: pathlib.Path,
     ):
-        """Frames with their JPEG files, the split's targets, and what tells this preparation from another."""
-        self._frames, self._files = frames, files
-        self._metadata = {
-            "identity": dict(identity),
-            "targets": targets,
-            "frames": [to_dict(frame) for frame in frames],
-        }
+        """Frames with their JPEG files, and the metadata of `packed.describe`."""
+        self._frames, self._files, self._metadata = frames, files, metadata
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -70,16 +62,3 @@ class RobustdepthFrames(tfds.core.GeneratorBasedBuilder):
             example = {name: getattr(frame, name) for name in FIELDS}
             example |= {"focal": frame.camera.focal, "center": frame.camera.center}
             yield index, example | {"image": io.BytesIO(file.read_bytes())}
-
-
-def to_dict(frame: Frame) -> dict[str, Any]:
-    """A frame as JSON."""
-    camera = {name: np.asarray(getattr(frame.camera, name)).tolist() for name in ("focal", "center", "size")}
-    return {name: getattr(frame, name) for name in FIELDS} | camera
-
-
-def from_dict(values: Mapping[str, Any], record: int) -> Frame:
-    """The frame of `to_dict`, held by a record."""
-    focal, center = (np.array(values[name], np.float32) for name in ("focal", "center"))
-    camera = Camera(focal, center, tuple(values["size"]))
-    return Frame(image=record, camera=camera, **{name: values[name] for name in FIELDS})
