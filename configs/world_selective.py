@@ -29,6 +29,7 @@ ROWS = {
     "sgm_argmin": ARGMIN | SGM,
     "sgm_learned": LEARNED | SGM,
     "sgm_independent": INDEPENDENT | SGM,
+    "sgm_full": LEARNED | FEATURE | SGM,
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from robustdepth import prepare
 from robustdepth.data import pack
 from robustdepth.data.check import check, field_of_view, parallax_of
+from robustdepth.data.images import BadImage, read_image
 from robustdepth.data.source import build_source
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError, run_main
@@ -149,9 +150,48 @@ def test_packed_frames_train_like_the_recording(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "packed").iterdir()) == ["robustdepth_frames"]
 
 
-def test_packed_stream_resumes_and_does_not_depend_on_threads(tmp_path, monkeypatch):
+def test_raw_frames_are_exactly_those_of_the_recording(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", sides="l")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--encoding=raw")
+    files = {path.name for path in (tmp_path / "packed").rglob("*") if path.is_file()}
+    assert files == {"metadata.json", "pixels.array_record"}
+    raw = build_source(config_for("kitti_raw", tmp_path / "raw"))
+    packed = build_source(config_for("packed", tmp_path / "packed"))
+    assert [view.target.key for view in packed.views] == [view.target.key for view in raw.views]
+    for i in range(len(raw)):
+        for name in ("target", "sources", "source_valid", "focal", "center"):
+            np.testing.assert_array_equal(getattr(packed[i], name), getattr(raw[i], name), err_msg=name)
+    halved = build_source(config_for("packed", tmp_path / "packed", size=(16, 48)))
+    expected = cv2.resize(raw[0].target, (48, 16), interpolation=cv2.INTER_AREA)  # smooth images: any filter will do
+    np.testing.assert_allclose(halved[0].target.astype(float), expected, atol=4)
+    np.testing.assert_allclose(halved[0].focal, raw[0].focal / 2, rtol=1e-6)
+
+
+def test_damaged_packed_frames_are_told(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", numbers=range(6), sides="l")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--encoding=raw")
+    file = tmp_path / "packed" / RECORDS / "pixels.array_record"
+    pixels = bytearray(file.read_bytes())
+    pixels[pixels.index(picture_at(tmp_path / "raw", 2)[:64])] ^= 255
+    file.write_bytes(pixels)
+    source = build_source(config_for("packed", tmp_path / "packed"))
+    with pytest.raises(BadImage, match=rf"{DRIVE} 0000000002 l .*pack it again"):
+        source[2]
+    assert source[4].source_valid.all()
+    file.write_bytes(pixels[: len(pixels) // 2])
+    with pytest.raises(UserError, match=r"pixels\.array_record is damaged"):
+        build_source(config_for("packed", tmp_path / "packed"))
+
+
+def picture_at(root, number: int) -> bytes:
+    """The pixels that are packed for a frame of the left camera."""
+    return read_image(root / DRIVE / f"image_02/data/{number:010d}.png", (32, 96)).tobytes()
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_packed_stream_resumes_and_does_not_depend_on_threads(tmp_path, monkeypatch, encoding):
     write_kitti_raw(tmp_path / "raw")
-    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", f"--encoding={encoding}")
     monkeypatch.setattr("robustdepth.data.source.CACHE_BYTES", 0)  # every frame is read from the records again
     config = config_for("packed", tmp_path / "packed", threads=0)
     stream = train_stream(config)
@@ -186,9 +226,12 @@ def test_finished_preparation_is_left_alone_and_never_mixed(tmp_path, monkeypatc
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "packed").rglob("*")} == before
     with pytest.raises(UserError, match=r"holds another preparation \(size is \[32, 96\], not \[32, 128\]\)"):
         pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--width=128")
+    with pytest.raises(UserError, match=r"holds another preparation \(quality is 95, not exact\)"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--encoding=raw")
 
 
-def test_interrupted_preparation_goes_on_without_decoding_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_interrupted_preparation_goes_on_without_decoding_again(tmp_path, monkeypatch, encoding):
     write_kitti_raw(tmp_path / "raw", numbers=range(6), sides="l")
     original, decoded = pack.open_recording, []
 
@@ -208,13 +251,13 @@ def test_interrupted_preparation_goes_on_without_decoding_again(tmp_path, monkey
 
     monkeypatch.setattr(pack, "open_recording", recording(3))
     with pytest.raises(KeyboardInterrupt):
-        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", f"--encoding={encoding}")
     with pytest.raises(UserError, match=r"no packed frames .* \(again\)"):
         build_source(config_for("packed", tmp_path / "packed"))
     with pytest.raises(UserError, match="holds another preparation"):
-        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--width=128")
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", f"--encoding={encoding}", "--width=128")
     monkeypatch.setattr(pack, "open_recording", recording(100))
-    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", f"--encoding={encoding}")
     assert sorted(decoded) == list(range(6))
     assert len(build_source(config_for("packed", tmp_path / "packed"))) == 6
 

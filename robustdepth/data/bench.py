@@ -52,7 +52,7 @@ def verdict(readings: Sequence[Reading], consumes: float | None, data: ConfigDic
     rate = f"reading reaches {best.samples_per_second:,.0f} samples/s (data.threads={best.threads})"
     if consumes is None:
         return None, (
-            f"{rate}; whether that keeps up depends on the model: give --consumes=SAMPLES_PER_S, "
+            f"R{rate[1:]}; whether that keeps up depends on the model: give --consumes=SAMPLES_PER_S, "
             "the images/s that its training prints, or --config=FILE to measure a step here."
         )
     needed = f"the model consumes {consumes:,.0f}"

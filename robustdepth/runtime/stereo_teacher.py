@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_range
 from robustdepth.geometry.stereo import fails_check, mirrored, oriented
+from robustdepth.imaging.resize import resize_image, resize_map
 from robustdepth.interop.gwcnet_weights import load_gwcnet
 from robustdepth.interop.torch_file import read_weights
 from robustdepth.models.build import DTYPES
@@ -26,6 +27,9 @@ from robustdepth.types import STEREO, Array, Batch, JaxArray, PyTree
 
 STRIDE = 4  # of the geometry features and the distribution
 MULTIPLE = 16  # of height and width, which a StereoNet needs
+# Images are matched at no more than so many times the width of the training's: beyond, surfaces are larger than what
+# the network looks at, and matches go astray (docs/results.md) [ours].
+WIDEST = 2
 GWCNET = "gwcnet_g"
 GWCNET_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin")
 
@@ -46,16 +50,32 @@ class StereoTeacher:
     module: nn.Module
     variables: PyTree
     transfer: bool = False
+    widest: int = 0  # pixels: wider images are matched at this width; 0: at their own, whatever it is
 
     def look(self, target: Array, source: Array, baseline: Float[Array, "batch"]) -> StereoView:
         """What it sees in rectified pairs, uint8 or float in [0, 1], [batch, height, width, 3] of any size.
+
+        Pairs wider than `widest` are matched at that width: geometry and distribution have stride 4 there.
 
         Args:
           target: the images that it answers for.
           source: the other camera's.
           baseline: x of the source in the target camera's frame; negative where the target is the right camera.
         """
-        return _look(self.module, self.variables, target, source, baseline)
+        height, width = target.shape[1:3]
+        if not self.widest or width <= self.widest:
+            return _look(self.module, self.variables, target, source, baseline)
+        ratio = width / self.widest
+        size = max(1, round(height / ratio)), self.widest
+        # The range of disparities shrinks with the images.
+        reach = -(-self.module.max_disparity * self.widest // (width * MULTIPLE)) * MULTIPLE
+        module = self.module.clone(max_disparity=reach)
+        seen = _look(module, self.variables, _resized(target, size), _resized(source, size), baseline)
+        full = height, width
+        return seen._replace(
+            disparity=ratio * resize_map(seen.disparity, full),
+            failed=resize_map(seen.failed.astype(jnp.float32), full) > 0.5,
+        )
 
     def teach(self, batch: Batch) -> Batch:
         """The batch with what it sees in the targets, unless the batch has that already (from files, for instance).
@@ -81,7 +101,7 @@ class StereoTeacher:
         """Channels of the geometry features and bins of the distribution, for images of this size."""
         image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
         baseline = jax.ShapeDtypeStruct((1,), jnp.float32)
-        seen = jax.eval_shape(functools.partial(_look, self.module), self.variables, image, image, baseline)
+        seen = jax.eval_shape(self.look, image, image, baseline)
         return seen.geometry.shape[-1], seen.distribution.shape[-1]
 
 
@@ -123,6 +143,10 @@ def _apart(values: Array) -> tuple[Array, Array]:
     return both[:, 0], both[:, 1]
 
 
+def _resized(images: Array, size: tuple[int, int]) -> Array:
+    return resize_image(_in_float(jnp.asarray(images)), size)
+
+
 def _in_float(images: JaxArray) -> JaxArray:
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
 
@@ -140,7 +164,7 @@ class StereoWeights(NamedTuple):
     variables: PyTree  # {"params", "batch_stats"}
     dtype: Any  # of its computations
     max_disparity: int  # pixels in images of `width`; 0: the usual range
-    width: int
+    width: int  # of the images that it was trained on; 0: unknown
     report: str
 
 
@@ -163,9 +187,10 @@ def load_teacher(
     weights = read_stereo(path)
     print(weights.report)
     width = image_size[1]
-    in_proportion = -(-weights.max_disparity * width // (weights.width * MULTIPLE)) * MULTIPLE
+    in_proportion = -(-weights.max_disparity * width // (max(weights.width, 1) * MULTIPLE)) * MULTIPLE
     module = STEREO_NETWORKS[weights.network](max_disparity=disparity_range(width, in_proportion), dtype=weights.dtype)
-    return StereoTeacher(module, jax.device_put(weights.variables, sharding.replicated(mesh)), transfer)
+    variables = jax.device_put(weights.variables, sharding.replicated(mesh))
+    return StereoTeacher(module, variables, transfer, WIDEST * weights.width)
 
 
 def read_pretrained(stereo: ConfigDict) -> PyTree:
@@ -189,7 +214,7 @@ def read_stereo(path: str | pathlib.Path) -> StereoWeights:
     path = path or BUNDLED_STEREO
     if pathlib.Path(path).suffix in GWCNET_SUFFIXES:
         filled, filled_report = load_gwcnet(_shapes(GWCNET), read_weights(path), GWCNET)
-        return StereoWeights(GWCNET, filled, jnp.float32, 0, 1, str(filled_report))
+        return StereoWeights(GWCNET, filled, jnp.float32, 0, 0, str(filled_report))
     model = read_model(path)
     if model.config.get("task", "depth") != "stereo" or "stereo" not in model.params:
         raise UserError(
