@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
                     semantics_edge=0.0,  # distillation of a semantic expert; "0:0.05:2000", "0:0.05:2000" and
                     semantics_node=0.0,  # "0:0.025:2000" are usual
                     semantics_anchor=0.0,
-                    proxy=0.0,  # selective distillation of stereo: depth towards the proxy, inside the mask; 1 is usual
+                    proxy=0.0,  # selective distillation: depth towards the proxy, inside the mask; 0.1 is usual
                     mask=0.0,  # what the mask decoder learns by; 1 is usual
                     transfer_feature=0.0,  # likeness to the stereo network's geometry features; 0.1 is usual
                     transfer_distribution=0.0,  # ... and to its distribution over disparities; 0.05 is usual

@@ -15,7 +15,7 @@ def get_config():
     config = kitti_stereo_resnet18.get_config()
     config.name = "kitti_selective_resnet18"
     config.model.mask_decoder = "loss"
-    config.loss.proxy = 1.0
+    config.loss.proxy = 0.1
     config.loss.mask = 1.0
     config.selective.proxy = "files"
     return config

@@ -10,7 +10,7 @@ colon is a row of ROWS; without it the learned masks are trained, with Teacher-S
 
 from configs import world_quickstart
 
-NAIVE = {"loss.proxy": 1.0, "selective.mask": "off"}
+NAIVE = {"loss.proxy": 0.1, "selective.mask": "off"}
 ARGMIN = NAIVE | {"selective.mask": "argmin"}
 LEARNED = NAIVE | {"selective.mask": "learned", "model.mask_decoder": "loss", "loss.mask": 1.0}
 INDEPENDENT = LEARNED | {"selective.mask": "independent"}

@@ -27,8 +27,8 @@ from robustdepth.types import STEREO, Array, Batch, JaxArray, PyTree
 
 STRIDE = 4  # of the geometry features and the distribution
 MULTIPLE = 16  # of height and width, which a StereoNet needs
-# Images are matched at no more than so many times the width of the training's: beyond, surfaces are larger than what
-# the network looks at, and matches go astray (docs/results.md) [ours].
+# Images are matched at least at the width of the training's, where parts of a pixel are told better, and at most at so
+# many times that: beyond, surfaces are larger than what the network looks at (both in docs/results.md) [ours].
 WIDEST = 2
 GWCNET = "gwcnet_g"
 GWCNET_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin")
@@ -50,12 +50,12 @@ class StereoTeacher:
     module: nn.Module
     variables: PyTree
     transfer: bool = False
-    widest: int = 0  # pixels: wider images are matched at this width; 0: at their own, whatever it is
+    trained_at: int = 0  # width of its training's images, pixels; 0: unknown, images are matched at their own width
 
     def look(self, target: Array, source: Array, baseline: Float[Array, "batch"]) -> StereoView:
         """What it sees in rectified pairs, uint8 or float in [0, 1], [batch, height, width, 3] of any size.
 
-        Pairs wider than `widest` are matched at that width: geometry and distribution have stride 4 there.
+        Pairs are matched at one to two times the width of the training: geometry and distribution have stride 4 there.
 
         Args:
           target: the images that it answers for.
@@ -63,18 +63,17 @@ class StereoTeacher:
           baseline: x of the source in the target camera's frame; negative where the target is the right camera.
         """
         height, width = target.shape[1:3]
-        if not self.widest or width <= self.widest:
+        matched = min(max(width, self.trained_at), WIDEST * self.trained_at) or width
+        if matched == width:
             return _look(self.module, self.variables, target, source, baseline)
-        ratio = width / self.widest
-        size = max(1, round(height / ratio)), self.widest
-        # The range of disparities shrinks with the images.
-        reach = -(-self.module.max_disparity * self.widest // (width * MULTIPLE)) * MULTIPLE
+        size = max(1, round(height * matched / width)), matched
+        # The range of disparities grows or shrinks with the images.
+        reach = -(-self.module.max_disparity * matched // (width * MULTIPLE)) * MULTIPLE
         module = self.module.clone(max_disparity=reach)
         seen = _look(module, self.variables, _resized(target, size), _resized(source, size), baseline)
-        full = height, width
         return seen._replace(
-            disparity=ratio * resize_map(seen.disparity, full),
-            failed=resize_map(seen.failed.astype(jnp.float32), full) > 0.5,
+            disparity=resize_map(seen.disparity, (height, width)) * (width / matched),
+            failed=resize_map(seen.failed.astype(jnp.float32), (height, width)) > 0.5,
         )
 
     def teach(self, batch: Batch) -> Batch:
@@ -190,7 +189,7 @@ def load_teacher(
     in_proportion = -(-weights.max_disparity * width // (max(weights.width, 1) * MULTIPLE)) * MULTIPLE
     module = STEREO_NETWORKS[weights.network](max_disparity=disparity_range(width, in_proportion), dtype=weights.dtype)
     variables = jax.device_put(weights.variables, sharding.replicated(mesh))
-    return StereoTeacher(module, variables, transfer, WIDEST * weights.width)
+    return StereoTeacher(module, variables, transfer, weights.width)
 
 
 def read_pretrained(stereo: ConfigDict) -> PyTree:
