@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import json
+import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from flax.traverse_util import flatten_dict
 
 from robustdepth.errors import UserError
@@ -20,6 +21,7 @@ from robustdepth.runtime.stereo_teacher import StereoTeacher, load_teacher, read
 from tests.stereo_fakes import BlockMatcher, batch_of, mirrored_by_hand, noise_pair
 from tests.tiny import tiny_config
 
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 SIZE = (32, 64)
 BACKGROUND, BLOCK = 2.0, 8.0
 
@@ -191,17 +193,52 @@ def test_its_range_grows_with_the_width_of_the_images(mesh, tmp_path):
     assert load_teacher(path, (32, 336), mesh).module.max_disparity == 112
 
 
+def test_without_a_file_the_package_delivers_the_network(mesh):
+    teacher = load_teacher("", (64, 208), mesh)
+    assert teacher.trained_at == 320
+    assert teacher.module.max_disparity == 48
+
+
+@pytest.mark.parametrize(("trained_at", "matched_at"), [(0, 64), (64, 64), (40, 64), (16, 32), (128, 128)])
+def test_pairs_are_matched_at_one_to_two_times_the_width_of_the_training(trained_at, matched_at):
+    seen_sizes = []
+
+    class Watching(BlockMatcher):
+        def __call__(self, left, right, train):
+            seen_sizes.append(left.shape[2])
+            return super().__call__(left, right, train)
+
+    matcher = Watching()
+    teacher = StereoTeacher(matcher, matcher.initial(), trained_at=trained_at)
+    seen_sizes.clear()  # of the initialisation
+    image = jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32)
+    seen = jax.eval_shape(teacher.look, image, image, jax.ShapeDtypeStruct((1,), jnp.float32))
+    assert set(seen_sizes) == {matched_at}
+    assert seen.disparity.shape == seen.failed.shape == (1, *SIZE)
+    assert seen.disparity.dtype == jnp.float32
+    assert seen.failed.dtype == bool
+
+
+def test_a_pair_matched_at_another_width_has_the_disparities_of_its_own(pairs):
+    batch, _ = pairs
+    matcher = BlockMatcher()
+    plain, finer = (StereoTeacher(matcher, matcher.initial(), trained_at=width) for width in (0, 128))
+    own, other = look(plain, batch).disparity, look(finer, batch).disparity
+    wall = np.zeros(SIZE, bool)
+    wall[3:-3, 52:-3] = True
+    assert np.abs(own - BACKGROUND)[:, wall].mean() < 0.1
+    assert np.abs(other - BACKGROUND)[:, wall].mean() < 0.3
+
+
 def test_files_that_hold_no_such_network_are_refused(mesh, tmp_path):
     path = tmp_path / "teacher.safetensors"
-    with pytest.raises(UserError, match=r"configs/world_stereo_teacher\.py"):
-        load_teacher("", SIZE, mesh)
     with pytest.raises(UserError, match="does not exist"):
         load_teacher(path, SIZE, mesh)
     with pytest.raises(UserError, match="does not exist"):
         load_teacher(tmp_path / "gwcnet.pth", SIZE, mesh)
     with pytest.raises(UserError, match='holds no stereo network but one of task "depth"'):
         load_teacher("bundled", SIZE, mesh)
-    torch.save({"epoch": 3, "model": {"module.fc.weight": torch.zeros(2, 3)}}, tmp_path / "other.ckpt")
+    shutil.copy(FIXTURES / "zip.pth", tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="not of a GwcNet"):
         load_teacher(tmp_path / "other.ckpt", SIZE, mesh)
     write_stereo(path, {"stereo.network": "gwcnet_g"})
