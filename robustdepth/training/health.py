@@ -11,38 +11,38 @@ from robustdepth.errors import UserError
 from robustdepth.types import Batch
 
 
-def alarms(scalars: dict[str, float], config: ConfigDict) -> list[str]:
-    """What looks wrong in a period's mean quantities, as sentences; empty where all is well."""
-    limits, found = config.health, []
+def alarms(scalars: dict[str, float], config: ConfigDict) -> dict[str, str]:
+    """What looks wrong in a period's mean quantities: a sentence by the quantity's name; empty where all is well."""
+    limits, found = config.health, {}
     spread = scalars.get("depth_spread", float("inf"))
     if spread < limits.min_spread:
-        found.append(
+        found["depth_spread"] = (
             f"depth has collapsed: its spread (std/mean) is {spread:.4f}, under {limits.min_spread}; "
             "lower the learning rate or start from pretrained weights."
         )
     masked = scalars.get("auto_mask", 0.0)
     if masked > limits.max_auto_mask:
-        found.append(
+        found["auto_mask"] = (
             f"{masked:.0%} of the pixels are auto-masked, over {limits.max_auto_mask:.0%}: no motion explains them; "
             "is the camera moving, are the intrinsics right?"
         )
     length = scalars.get("translation", 0.0)
     if length > limits.max_translation:
-        found.append(
+        found["translation"] = (
             f"the pose network's steps grew to {length:.1f}, over {limits.max_translation}: motion has diverged."
         )
     entropy = scalars.get("graph_entropy")
     if entropy is not None and not limits.graph_entropy[0] <= entropy <= limits.graph_entropy[1]:
         low, high = limits.graph_entropy
         shape = "collapsed to few edges" if entropy < low else "become almost uniform"
-        found.append(
+        found["graph_entropy"] = (
             f"the expert's semantic graph has {shape}: its row entropy is {entropy:.0%} of the largest possible, "
             f"outside {low:.0%} to {high:.0%}; raise config.loss.semantics_anchor or change config.semantics.graph."
         )
     share = scalars.get("mask_proxy")
     if share is not None and not limits.mask_proxy[0] <= share <= limits.mask_proxy[1]:
         low, high = limits.mask_proxy
-        found.append(
+        found["mask_proxy"] = (
             f"masks take {share:.0%} of the stereo proxies, outside {low:.0%} to {high:.0%}: nothing is selected any "
             "more; are the proxies good, is config.loss.mask high enough?"
         )

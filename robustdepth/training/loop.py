@@ -116,6 +116,7 @@ class _Loop:
         self.checkpointer: Checkpointer = checkpointer
         self.stop = False  # set by SIGTERM, in a job of one process
         self.writer: MetricWriter | None = None  # of process 0
+        self.alarmed: set[str] = set()  # quantities that looked wrong in the last period
 
     def run(self, state: TrainState) -> int:
         """Runs to the last step, or to SIGTERM; returns the step reached, whose checkpoint is being written."""
@@ -184,8 +185,10 @@ class _Loop:
         scalars["bad_images"] = self.stream.bad_images
         print(line, flush=True)
         if step >= self.config.log.every:  # an untrained network predicts one depth, and that is right
-            for alarm in health.alarms(scalars, self.config):
-                logging.warning("%s", alarm)
+            alarms = health.alarms(scalars, self.config)
+            for name in alarms.keys() - self.alarmed:  # said once, until the quantity has been healthy again
+                logging.warning("%s", alarms[name])
+            self.alarmed = set(alarms)
         self.writer.write_scalars(step, scalars)
         if step % self.config.log.images_every == 0 or step == self.config.optimizer.steps:
             self.writer.write_images(step, panels(log))
