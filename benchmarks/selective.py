@@ -21,7 +21,7 @@ from robustdepth.runtime import sharding
 from robustdepth.training.setup import build
 from robustdepth.types import STEREO
 
-ROWS = ("base", "naive", "argmin", "learned", "independent")
+ROWS = ("base", "naive", "learned")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Every experiment file: loads, can be run as it stands, and takes a training step when shrunk."""
 
+import dataclasses
 import importlib
 
 import jax
@@ -12,6 +13,8 @@ from configs import world_selective, world_structure
 from robustdepth.methods.objective import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
+from robustdepth.runtime.stereo_teacher import load_teacher
+from robustdepth.training import setup
 from robustdepth.training.setup import build
 from tests.conftest import REPOSITORY
 from tests.tiny import random_batch, shrink
@@ -24,6 +27,16 @@ def as_in_production():
     """Types promote as usual: optax multiplies floats with its integer count."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def teacher_at_the_tests_size(monkeypatch):
+    """The package's stereo network matches these small pairs as they are: at its training's width it takes minutes."""
+
+    def load(*args, **options):
+        return dataclasses.replace(load_teacher(*args, **options), trained_at=0)
+
+    monkeypatch.setattr(setup, "load_teacher", load)
 
 
 @pytest.mark.parametrize("name", NAMES)

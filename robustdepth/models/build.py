@@ -70,7 +70,8 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
             f'model.mask_decoder="concatenated" is for the U-Net decoder, but model.encoder={model.encoder} has a DPT '
             'decoder: use "loss".'
         )
-    mask_decoder = MaskDecoder(width, stride, dtype) if masks != "none" else None
+    # Full-size layers take longest, and masks need no finer grid **[ours]**.
+    mask_decoder = MaskDecoder(width, max(stride, 2), dtype) if masks != "none" else None
     depth_decoder = decoder(width, scales, stride, initial_disparity, dtype)
     return DepthNet(encoder, depth_decoder, model.freeze_encoder, mask_decoder, masks == "concatenated")
 

@@ -16,7 +16,7 @@ class DepthOutput(NamedTuple):
     disparities: tuple[Float[Array, "batch _ _"], ...]  # float32 in (0, 1)
     features: dict[int, Array]  # of the encoder: stride -> [batch, height / stride, width / stride, channels]
     decoded: dict[int, Array]  # of the decoder, likewise: what semantic distillation compares (METHOD.md 3.1)
-    mask: Float[Array, "batch _ _ 2"] | None = None  # logits of the mask decoder, at the finest disparity's size
+    mask: Float[Array, "batch _ _ 2"] | None = None  # logits of the mask decoder, at stride 2 or coarser
 
 
 class DepthNet(nn.Module):
