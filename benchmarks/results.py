@@ -58,6 +58,21 @@ def rows_of_report(report: dict) -> list[dict]:
     return rows
 
 
+def rows_of_stereo(reports: list[tuple[str, dict]]) -> list[dict]:
+    """Bad pixels in percent and end-point error in pixels of several evaluations under protocol "stereo".
+
+    Args:
+      reports: (label, content of a report.json) in the order of the rows.
+    """
+    rows = []
+    for label, report in reports:
+        result = report["protocols"]["stereo"]
+        for who, metrics in result["metrics"].items():
+            shown = {key: "inf" if value is None else round(value, 2) for key, value in metrics.items()}
+            rows.append({"pairs": label, "count": result["count"], "who": who.replace("_", " "), **shown})
+    return rows
+
+
 def rows_of_ablation(report: dict) -> list[dict]:
     """AbsRel of an ablation.json: mean +- sample deviation over the seeds, and the ratio to the first row."""
     rows = []
@@ -140,7 +155,8 @@ def main() -> None:
             rows = rows_of_ablation(report) if options.report.name == "ablation.json" else rows_of_report(report)
         else:
             named = [text.split("=", 1) for text in options.reports]
-            rows = compare([(label, json.loads(pathlib.Path(path).read_text())) for label, path in named])
+            reports = [(label, json.loads(pathlib.Path(path).read_text())) for label, path in named]
+            rows = (rows_of_stereo if "stereo" in reports[0][1]["protocols"] else compare)(reports)
         record(DOCS / "results" / f"{options.name}.json", options.title, rows, options.note, options.command)
     (DOCS / "results.md").write_text(render())
 
