@@ -120,7 +120,7 @@ def check_stereo(config: ConfigDict) -> None:
         return
     if STEREO not in config.data.views:
         raise UserError(
-            'selective distillation (config.loss.proxy, transfer_feature or transfer_distribution) needs pairs: add '
+            "selective distillation (config.loss.proxy, transfer_feature or transfer_distribution) needs pairs: add "
             f'"stereo" to config.data.views={tuple(config.data.views)}.'
         )
     if selective.proxy == "files" and not selective.folder:
