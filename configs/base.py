@@ -132,7 +132,9 @@ def get_config() -> ConfigDict:
             ),
             sharding=dict(
                 axis="data",
-                rules=((".*", ()),),  # (regex on the parameter's path, partition spec); the first match counts
+                # (regex on the parameter's path, partition spec); the first match counts. ((".*", "longest"),) splits
+                # parameters and optimiser state over all devices, see docs/distributed.md.
+                rules=((".*", ()),),
             ),
             log=dict(every=50, images_every=2_000),
             checkpoint=dict(every=2_000, keep=3),

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 from robustdepth.errors import UserError
+from robustdepth.geometry.depth import disparity_range
 from robustdepth.interop.gwcnet_weights import load_gwcnet
 from robustdepth.models import conv3d
 from robustdepth.models.cost_volume import (
@@ -20,7 +21,7 @@ from robustdepth.models.cost_volume import (
     regress_full_size,
 )
 from robustdepth.models.light_stereo import LightAggregation
-from robustdepth.models.stereo_net import STEREO_NETWORKS, default_max_disparity
+from robustdepth.models.stereo_net import STEREO_NETWORKS
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 sys.path.insert(0, str(FIXTURES))
@@ -265,6 +266,6 @@ def test_views_of_different_sizes_are_refused():
 
 @pytest.mark.parametrize("width", [32, 320, 621, 640, 1242, 1248])
 def test_default_reach_is_kittis_in_proportion(width):
-    reach = default_max_disparity(width)
+    reach = disparity_range(width)
     assert reach % 16 == 0
     assert reach == 16 * math.ceil(192 * width / 1242 / 16)

@@ -101,8 +101,3 @@ STEREO_NETWORKS: dict[str, Callable[..., StereoNet]] = {
     "gwcnet_g": partial(StereoNet, GwcFeatures, GwcAggregation, 40, False),
     "light": partial(StereoNet, LightFeatures, LightAggregation, 8, True),
 }
-
-
-def default_max_disparity(width: int) -> int:
-    """Pixels: 192 for KITTI's 1242 pixels wide images, in proportion for others, rounded up to a multiple of 16."""
-    return -(-192 * width // (1242 * _MULTIPLE)) * _MULTIPLE

@@ -1,6 +1,7 @@
 """Where arrays live: batches split over the devices, parameters placed by (regex, spec) rules from the config."""
 
 import functools
+import math
 import re
 from collections.abc import Sequence
 
@@ -13,7 +14,9 @@ from jax.sharding import PartitionSpec as P
 from robustdepth.errors import UserError
 from robustdepth.types import Batch, PyTree
 
-Rules = Sequence[tuple[str, Sequence[str | None]]]
+Rules = Sequence[tuple[str, Sequence[str | None] | str]]
+LONGEST = "longest"
+SMALLEST = 2**14  # elements: to gather a smaller array would take longer than it is worth
 
 
 def make_mesh(axis: str) -> Mesh:
@@ -85,9 +88,19 @@ def path_name(path: tuple) -> str:
 def shardings_by_rules(tree: PyTree, rules: Rules, mesh: Mesh) -> PyTree:
     """The sharding of every leaf: the first rule whose regex is found in the leaf's path; scalars are replicated.
 
+    Optimiser state and averages have their parameter's path within their own, so that one rule places all three.
+
+    Args:
+      rules: (regex, spec); a spec names for each axis of the array the mesh axis that splits it, or None, or it is
+        "longest": the longest axis that the devices divide, of arrays of `SMALLEST` elements and more.
+
     Raises:
-      UserError: no rule matches a leaf.
+      UserError: no rule matches a leaf, a rule matches none, or a spec does not fit.
     """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for pattern, _ in rules:
+        if not any(re.search(pattern, name) for name in names):
+            raise UserError(f'the rule "{pattern}" of config.sharding.rules matches no parameter: mend or remove it.')
 
     def place(path: tuple, leaf) -> NamedSharding:
         name = path_name(path)
@@ -95,7 +108,31 @@ def shardings_by_rules(tree: PyTree, rules: Rules, mesh: Mesh) -> PyTree:
             return replicated(mesh)
         for pattern, spec in rules:
             if re.search(pattern, name):
-                return NamedSharding(mesh, P(*spec))
+                return NamedSharding(mesh, _fitted(spec, leaf.shape, f'"{pattern}" to {name}', mesh))
         raise UserError(f'no sharding rule of config.sharding.rules matches "{name}"; end the rules with (".*", ()).')
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _fitted(spec: Sequence[str | None] | str, shape: tuple[int, ...], what: str, mesh: Mesh) -> P:
+    """The partition of an array of this shape."""
+    if spec == LONGEST:
+        axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
+        if math.prod(shape) < SMALLEST or not axes:
+            return P()
+        longest = max(axes, key=lambda axis: (shape[axis], axis))
+        return P(*[mesh.axis_names[0] if axis == longest else None for axis in range(longest + 1)])
+    if isinstance(spec, str):
+        raise UserError(f'config.sharding.rules gives "{spec}" for {what}: give axes in a tuple, or "{LONGEST}".')
+    for axis, name in enumerate(spec):
+        if axis >= len(shape) or (name is not None and name not in mesh.axis_names):
+            raise UserError(
+                f"config.sharding.rules applies {what}, whose {len(shape)} axes {tuple(spec)} does not fit; the mesh "
+                f"has {', '.join(mesh.axis_names)}."
+            )
+        if name is not None and shape[axis] % mesh.shape[name]:
+            raise UserError(
+                f"config.sharding.rules applies {what}: its axis {axis} of {shape[axis]} does not divide by the "
+                f'{mesh.shape[name]} devices; use "{LONGEST}", or another axis.'
+            )
+    return P(*spec)
