@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 # Large memory pages: a training step on the CPU takes 15% less time (glibc reads this, nothing else does).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test test-all check clean
 
 quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on unseen worlds, draws depth maps.
 	$(RUN) -m robustdepth.train --config=configs/world_quickstart.py --workdir=$(WORKDIR) \
@@ -25,6 +25,9 @@ quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on u
 
 test: $(VENV)/installed-dev  ## Runs the tests.
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+test-all: export ROBUSTDEPTH_ALL_TESTS := 1
+test-all: test  ## Runs also the few tests that take minutes each.
 
 check: $(VENV)/installed-dev  ## Style and types.
 	$(VENV)/bin/ruff check

@@ -36,6 +36,11 @@ ROOMS = (
 install_import_hook([f"robustdepth.{room}" for room in ROOMS], "beartype.beartype")
 
 
+takes_minutes = pytest.mark.skipif(
+    not os.environ.get("ROBUSTDEPTH_ALL_TESTS"), reason="takes minutes on two cores: make test-all runs it"
+)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
     """Real KITTI footage kept beside the repository, never inside it; tests that need it skip where it is absent."""

@@ -19,7 +19,7 @@ from robustdepth.errors import UserError
 from robustdepth.runtime import sharding
 from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from robustdepth.runtime.distributed_flags import Job, find_job
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import write_clip
 from tests.tiny import random_batch, tiny_config
 
@@ -265,6 +265,7 @@ def test_a_job_that_does_not_meet_ends_with_a_sentence(clip, tmp_path, process, 
     assert "within --join_seconds=3" in ended.err
 
 
+@takes_minutes
 def test_the_real_networks_learn_the_same_in_two_processes(clip, tmp_path):
     steps = ("--config.optimizer.steps=2", "--config.batch_size=4")
     for processes in (1, 2):

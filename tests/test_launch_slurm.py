@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from robustdepth.runtime.checkpoint import committed_steps
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, takes_minutes
 from tests.slurm_cluster import CPUS, Cluster, missing_programs, running_cluster, wait_for
 
 if missing := missing_programs():
@@ -75,6 +75,7 @@ class Job:
         return f"{self.cluster.job(self.number)}\n{self.log[-4000:]}\n{self.cluster.logs()}"
 
 
+@takes_minutes
 def test_a_training_of_two_tasks_is_preempted_and_goes_on_to_its_end(cluster, tmp_path):
     job = Job(cluster, tmp_path, TASKS, "--config=configs/base.py", *SMALL)
     checkpoints = job.workdir / "checkpoints"
