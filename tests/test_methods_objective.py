@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustdepth.methods.objective import make_loss_fn
+from robustdepth.methods.objective import apply, make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.models.depth_net import DepthOutput
 from tests.test_methods_weather import ToyPose
@@ -136,3 +136,27 @@ def test_what_is_off_leaves_the_other_terms_as_they_were():
     assert float(alone.losses["photometric"].value) == pytest.approx(float(beside.losses["photometric"].value))
     assert set(alone.images) == set(beside.images) - {"texture"}
     assert "graph_entropy" not in alone.watched
+
+
+class TwoConvolutions(nn.Module):
+    @nn.compact
+    def __call__(self, image, train):
+        x = nn.Conv(4, (3, 3), name="first")(image)
+        return nn.Conv(2, (3, 3), name="second")(jnp.sin(x))
+
+
+def test_what_backward_passes_compute_again_changes_no_number_and_what_they_keep():
+    net, image = TwoConvolutions(), jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+    params = {"net": net.init(jax.random.key(1), image, train=True)["params"]}
+
+    def loss(params, remat):
+        return jnp.sum(jnp.square(apply(net, "net", params, {"net": {}}, image, remat=remat)[0]))
+
+    kept = {}
+    plain = jax.grad(loss)(params, "none")
+    for remat in ("none", "convolutions", "full"):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), jax.grad(loss)(params, remat), plain)
+        program = str(jax.make_jaxpr(jax.grad(loss), static_argnums=1)(params, remat))
+        kept[remat] = program.count("conv_general_dilated["), program.count(" sin ")
+    assert kept["none"][0] == kept["convolutions"][0] < kept["full"][0]  # convolutions that run
+    assert kept["none"][1] < kept["convolutions"][1] <= kept["full"][1]  # and what stands between them
