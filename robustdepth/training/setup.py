@@ -166,9 +166,7 @@ def stereo_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Tea
     teacher = load_teacher(config.selective.teacher, tuple(config.image_size), mesh, transfer=with_features)
     if not with_features:
         return Teaching(None, dict, teacher.teach)
-    image = jax.ShapeDtypeStruct((1, *config.image_size, 3), jnp.float32)
-    seen = jax.eval_shape(teacher.look, image, image, jax.ShapeDtypeStruct((1,), jnp.float32))
-    transfer = transfer_for(config, seen.geometry.shape[-1], seen.distribution.shape[-1])
+    transfer = transfer_for(config, *teacher.shapes(tuple(config.image_size)))
 
     def init() -> dict[str, PyTree]:
         key = jax.random.fold_in(jax.random.key(config.seed), TRANSFER)
