@@ -1,8 +1,11 @@
-"""The stereo teacher, supervised by the true disparity of the procedural world: 20 minutes on two CPU cores.
+"""The stereo teacher, supervised by the true disparity of the procedural world, on two CPU cores.
 
     python -m robustdepth.train --config=configs/world_stereo_teacher.py --workdir=runs/stereo
     python -m robustdepth.evaluate --workdir=runs/stereo --protocols=stereo --output=runs/stereo/eval
     python -m robustdepth.export --checkpoint=runs/stereo --output=stereo.safetensors
+
+Measured in docs/results.md: 2.0% of pixels off by more than 3 pixels on unseen worlds, after 26 busy minutes. The file
+that comes with the package was made this way.
 
 config.selective.teacher takes its workdir or the exported file. It needs no recordings and works on real pairs as it
 is; configs/kitti_stereo_teacher.py learns from recordings, from its weights (config.stereo.pretrained) if wished.
@@ -27,7 +30,7 @@ def get_config():
     config.loss.disparity = 1.0
     config.stereo.network = "light"
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.steps = 3_500
+    config.optimizer.steps = 2_500
     config.optimizer.warmup_steps = 50
     config.optimizer.drops = (0.6, 0.85)
     config.optimizer.drop_factor = 0.3
