@@ -1,23 +1,23 @@
 """Where arrays live: rules, a training whose parameters are split, and what devices say to each other meanwhile."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from configs import world_selective, world_structure
 from robustdepth.errors import UserError
 from robustdepth.methods.objective import Aux
 from robustdepth.runtime import sharding
+from robustdepth.runtime.collectives import Kind, by_kind, collectives
 from robustdepth.training.optimizer import make_optimizer
+from robustdepth.training.setup import build
 from robustdepth.training.step import make_step
-from robustdepth.types import Term, TrainState
+from robustdepth.types import NEXT, PREVIOUS, STEREO, Term, TrainState
+from tests.conftest import takes_minutes
 from tests.fixtures.make_sharding_golden import CONFIGS, FOLDER, SPLIT, lines_of
-from tests.tiny import random_batch, tiny_config
-
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+from tests.tiny import random_batch, shrink, tiny_config
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def trained(rules, mesh, steps: int = 3):
     for _ in range(steps):
         state, log = step(state, batch)
         losses.append(float(log.terms["loss"].value))
-    return losses, state, {name for name in COLLECTIVES if re.search(rf"\b{name}(-start)?\(", program)}
+    return losses, state, set(by_kind(collectives(program)))
 
 
 def test_split_parameters_learn_the_same_and_devices_say_what_they_must(mesh):
@@ -124,3 +124,32 @@ def test_split_parameters_learn_the_same_and_devices_say_what_they_must(mesh):
     assert said == {"all-reduce"}  # of gradients and means: nothing else leaves a device
     assert "all-gather" in split_said  # of parameters, before they are used
     assert not split_said & {"all-to-all", "collective-permute"}
+
+
+def exchanged(config, mesh) -> dict[str, Kind]:
+    """What the devices exchange in the real step of a config, by kind."""
+    config.batch_size = 2 * mesh.size  # so that the rows of one device are more than one
+    batch = sharding.put_batch(random_batch(config), mesh)
+    experiment = build(config, mesh)
+    program = experiment.step.lower(experiment.template, batch).compile().as_text()
+    return by_kind(collectives(program))
+
+
+def test_real_step_exchanges_means_alone(mesh):
+    """Gradients, batch statistics and logged means: no image leaves the device that holds its sample."""
+    assert set(exchanged(tiny_config((PREVIOUS, NEXT)), mesh)) == {"all-reduce"}
+
+
+@takes_minutes
+def test_steps_of_both_methods_exchange_means_alone(mesh):
+    """But for the interfering texture, which is another sample's: the first of the next device."""
+    parts = tiny_config((PREVIOUS, NEXT, STEREO))
+    parts.optimizer.accumulate = 2
+    assert set(exchanged(parts, mesh)) == {"all-reduce"}
+    structured = shrink(world_structure.get_config())
+    structured.semantics.stride = 8
+    selected = shrink(world_selective.get_config("distribution"))
+    for config, others in ((structured, {"collective-permute": 1}), (selected, {})):
+        found = exchanged(config, mesh)
+        assert {kind: total.count for kind, total in found.items() if kind != "all-reduce"} == others
+    assert set(found) == {"all-reduce"}

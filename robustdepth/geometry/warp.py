@@ -50,12 +50,20 @@ def _neighbours(
     row: Int[Array, "batch rows cols"],
     column: Int[Array, "batch rows cols"],
 ) -> Float[Array, "2 2 batch channel rows cols"]:
-    """The 2x2 pixels whose upper left one is at (row, column), as planes; one gather of whole patches."""
-    sample = jnp.broadcast_to(jnp.arange(image.shape[0], dtype=jnp.int32)[:, None, None], row.shape)
+    """The 2x2 pixels whose upper left one is at (row, column), as planes; one gather of whole patches.
+
+    The batch is a batching dimension of the gather, so that devices which share it need not see each other's images.
+    """
     patches = lax.gather(
         image,
-        jnp.stack([sample, row, column], axis=-1),
-        lax.GatherDimensionNumbers(offset_dims=(3, 4, 5), collapsed_slice_dims=(0,), start_index_map=(0, 1, 2)),
+        jnp.stack([row, column], axis=-1),
+        lax.GatherDimensionNumbers(
+            offset_dims=(3, 4, 5),
+            collapsed_slice_dims=(),
+            start_index_map=(1, 2),
+            operand_batching_dims=(0,),
+            start_indices_batching_dims=(0,),
+        ),
         slice_sizes=(1, 2, 2, image.shape[-1]),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )

@@ -60,12 +60,11 @@ def guided_filter(guide: Map, values: Map, radius: int, epsilon: float) -> Map:
     In every window `values` is fitted by a guide + b, with a^2 weighted by `epsilon`; a pixel takes the mean of all
     fits it takes part in. Source: He, Sun & Tang, TPAMI 2013, equations 5, 6 and 8; windows end at the border.
     """
-    stacked = jnp.concatenate([guide, values, guide * guide, guide * values])
-    mean_guide, mean_values, square, product = jnp.split(box_filter(stacked, radius), 4)
+    maps = guide, values, guide * guide, guide * values
+    mean_guide, mean_values, square, product = [box_filter(part, radius) for part in maps]
     slope = (product - mean_guide * mean_values) / (square - mean_guide * mean_guide + epsilon)
     offset = mean_values - slope * mean_guide
-    slope, offset = jnp.split(box_filter(jnp.concatenate([slope, offset]), radius), 2)
-    return slope * guide + offset
+    return box_filter(slope, radius) * guide + box_filter(offset, radius)
 
 
 def total_variation_filter(values: Map, weight: float, iterations: int) -> Map:

@@ -95,11 +95,13 @@ def unlike_cameras(
     noise of a deviation between 0 and `noise`.
     """
     jitter_key, spread_key, noise_key = jax.random.split(key, 3)
-    views = jnp.concatenate([left, right])[:, None]
+    pair = jnp.stack([left, right], axis=1)  # not after each other: no image shall leave the device of its sample
+    views = pair.reshape(-1, 1, *left.shape[1:])
     views = jitter(views, jitter_key, (exposure, exposure, 0.0, 0.0))[:, 0]
     spread = jax.random.uniform(spread_key, (views.shape[0], 1, 1, 1), maxval=noise)
     views = jnp.clip(views + spread * jax.random.normal(noise_key, views.shape), 0.0, 1.0)
-    return views[: left.shape[0]], views[left.shape[0] :]
+    views = views.reshape(pair.shape)
+    return views[:, 0], views[:, 1]
 
 
 def check_stereo(config: ConfigDict) -> None:

@@ -28,9 +28,10 @@ Motions = list[Array]  # per source, T_{target -> source} as Float [batch, 4, 4]
 
 
 def temporal_pairs(views: Views) -> tuple[Array, Array]:
-    """Image pairs (first, second) in the order of time, the pairs of all temporal sources stacked along the batch.
+    """Image pairs (first, second) in the order of time, all pairs of a sample after each other, as one larger batch.
 
-    The pose network always sees motion run forward; `motions_of` turns its answer round where the source came first.
+    So no image leaves the device that holds its sample. The pose network always sees motion run forward; `motions_of`
+    turns its answer round where the source came first.
     """
     firsts, seconds = [], []
     for s, name in enumerate(views.clean.source_names):
@@ -38,7 +39,8 @@ def temporal_pairs(views: Views) -> tuple[Array, Array]:
             source = views.seen_sources[:, s]
             firsts.append(source if name == PREVIOUS else views.seen_target)
             seconds.append(views.seen_target if name == PREVIOUS else source)
-    return jnp.concatenate(firsts), jnp.concatenate(seconds)
+    first, second = (jnp.stack(images, axis=1) for images in (firsts, seconds))
+    return first.reshape(-1, *first.shape[2:]), second.reshape(-1, *second.shape[2:])
 
 
 def motions_of(batch: Batch, forward: Float[Array, "pairs 6"] | None) -> Motions:
@@ -47,13 +49,14 @@ def motions_of(batch: Batch, forward: Float[Array, "pairs 6"] | None) -> Motions
     Args:
       forward: axis-angle and translation first -> second of `temporal_pairs`; None where no source is temporal.
     """
-    motions, pair, size = [], 0, batch.target.shape[0]
+    motions, pair = [], 0
+    by_sample = None if forward is None else forward.reshape(batch.target.shape[0], -1, 6)
     for name in batch.source_names:
         if name == STEREO:
             motions.append(se3.stereo_motion(batch.baseline))
             continue
-        assert forward is not None
-        vector = forward[pair * size : (pair + 1) * size]
+        assert by_sample is not None
+        vector = by_sample[:, pair]
         motion = se3.matrix_from_vector(vector[:, :3], vector[:, 3:])
         motions.append(se3.inverse(motion) if name == PREVIOUS else motion)
         pair += 1

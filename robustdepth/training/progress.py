@@ -62,10 +62,10 @@ class Progress:
 
 
 def panels(log: StepLog) -> dict[str, np.ndarray]:
-    """The first sample's target, rebuilt target, disparity and error as UInt8 [height, width, 3]."""
+    """Target, rebuilt target, disparity and error of this process's first sample as UInt8 [height, width, 3]."""
     shown = {}
-    for name, image in jax.device_get(log.images).items():
-        image = np.asarray(image, np.float32)
+    for name, images in log.images.items():
+        image = np.asarray(images.addressable_shards[0].data[0], np.float32)
         if image.ndim == 2:
             image = np.repeat((image / max(float(image.max()), 1e-9))[..., None], 3, axis=-1)
         shown[name] = (np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -1,5 +1,6 @@
 """From a config to what the loop runs: networks, initial state and the compiled step."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import or_
@@ -114,22 +115,38 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     else:
         learnt: dict[str, Any] = {name: teaching.module for name, teaching in teachings.items()}
         loss_fn = make_loss_fn(config, networks["depth"], networks.get("pose"), **learnt)
+    split, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     step = jax.jit(
-        make_step(config, loss_fn, optimizer),
-        in_shardings=(places, sharding.batch_sharding(mesh)),
-        out_shardings=(places, sharding.replicated(mesh)),
+        make_step(config, loss_fn, optimizer, shards=mesh.size),
+        in_shardings=(places, split),
+        out_shardings=(places, StepLog(ok=whole, skipped_in_row=whole, terms=whole, images=split)),
         donate_argnums=0,
     )
     if not teachings:
         return Experiment(template, initial_state, step)
 
-    def taught_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
+    def teach(batch: Batch) -> Batch:
         for teaching in teachings.values():
             batch = teaching.teach(batch)
-        return step(state, batch)
+        return batch
 
     caches = [teaching.cache for teaching in teachings.values() if teaching.cache]
-    return Experiment(template, initial_state, taught_step, caches[0] if caches else None)
+    return Experiment(template, initial_state, TaughtStep(step, teach), caches[0] if caches else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaughtStep:
+    """The step of a student whose teachers complete the batch first, by programs of their own."""
+
+    student_step: Any  # jitted
+    teach: Callable[[Batch], Batch]
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
+        return self.student_step(state, self.teach(batch))
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """As a jitted function's; the programs of the teachers are not part of it."""
+        return self.student_step.lower(state, jax.eval_shape(self.teach, batch))
 
 
 class Teaching(NamedTuple):

@@ -1,8 +1,8 @@
 """One training step, pure: (state, batch) -> (state, log)."""
 
 import dataclasses
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,18 +13,17 @@ from robustdepth.numerics import all_finite
 from robustdepth.types import Array, Batch, PyTree, Term, TrainState
 
 
-@flax.struct.dataclass
-class StepLog:
+class StepLog(NamedTuple):
     """What one step reports; everything stays on the devices until the loop reads it."""
 
     ok: Array  # Bool: loss and gradients were finite and the update was applied
     skipped_in_row: Array  # Int
     terms: dict[str, Term]  # loss, every loss term, gradient norm, watched quantities
-    images: dict[str, Array]
+    images: dict[str, Array]  # [shard, ...]: of the first sample of every shard
 
 
-def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTransformation):
-    """The training step of a config.
+def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTransformation, shards: int = 1):
+    """The training step of a config, for batches split into `shards` equal parts.
 
     Randomness comes from the seed and the step alone, so a resumed run draws what the uninterrupted one would have
     drawn. A step whose loss or gradient is not finite leaves parameters, statistics and optimiser as they were.
@@ -55,9 +54,15 @@ def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTran
             skipped=state.skipped + skipped,
             skipped_in_row=in_row,
         )
-        return state, StepLog(ok, in_row, terms, {name: image[0] for name, image in aux.images.items()})
+        images = {name: first_rows(image, shards) for name, image in aux.images.items()}
+        return state, StepLog(ok, in_row, terms, images)
 
     return step
+
+
+def first_rows(image: Array, shards: int) -> Array:
+    """[batch, ...] to [shards, ...], without any row leaving its device."""
+    return image.reshape(shards, image.shape[0] // shards, *image.shape[1:])[:, 0]
 
 
 def accumulated(loss_fn: LossFn, parts: int):
