@@ -5,6 +5,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.runtime.compilation_cache import keep_compiled
 
 _FAMILY = flags.DEFINE_string("family", None, "A config file with ROWS and get_config(row).", required=True)
 _ROWS = flags.DEFINE_list("rows", [], "Rows to train; the first one is what the others are set against. Empty: all.")
@@ -35,6 +36,7 @@ def _ablate() -> None:
     seeds = tuple(dict.fromkeys(int(seed) for seed in _SEEDS.value))
     if not seeds:
         raise UserError("--seeds is empty: give at least one, such as 0.")
+    keep_compiled()
     # JAX starts only once the flags are right.
     from robustdepth.evaluation.ablation import plan_evaluations, run_ablation
     from robustdepth.evaluation.run import Options

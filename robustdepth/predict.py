@@ -3,6 +3,7 @@
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.runtime.compilation_cache import keep_compiled
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> None:
 def _predict(inputs: list[str]) -> None:
     if not inputs:
         raise UserError("nothing to predict: give images, folders of images, or videos.")
+    keep_compiled()
     from robustdepth.prediction.run import predict_files  # JAX starts only once the flags are right
 
     predict_files(

@@ -6,22 +6,39 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from robustdepth.errors import run_main
 from robustdepth.runtime.distributed_flags import run_in_job
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.key=value overrides a key.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started again, it goes on.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started again, it goes on.")
+_DRY_RUN = flags.DEFINE_string(
+    "dry_run",
+    "",
+    "Train nothing: compile the step for here, cpu:N or a TPU topology (v5e:2x4), and print what it needs.",
+)
+_PROFILE_STEPS = flags.DEFINE_string("profile_steps", "", "FIRST:LAST, steps to profile into WORKDIR/profile.")
 
 
 def main(_) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
-    run_in_job(_train)
+    if _DRY_RUN.value:
+        run_main(_dry_run)
+    else:
+        run_in_job(_train)
 
 
 def _train() -> None:
     from robustdepth.training.loop import train  # JAX starts only once the flags are right
 
-    train(_CONFIG.value, _WORKDIR.value)
+    assert _WORKDIR.value is not None  # a validator sees to that
+    train(_CONFIG.value, _WORKDIR.value, _PROFILE_STEPS.value)
+
+
+def _dry_run() -> None:
+    from robustdepth.training.dry_run import dry_run
+
+    dry_run(_CONFIG.value, _DRY_RUN.value)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -36,4 +53,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
+    flags.register_multi_flags_validator(
+        ["workdir", "dry_run"],
+        lambda given: given["workdir"] is not None or bool(given["dry_run"]),
+        "Flag --workdir must have a value other than None.",
+    )
     app.run(main, flags_parser=parse_flags)

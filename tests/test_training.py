@@ -14,10 +14,11 @@ from robustdepth.errors import UserError
 from robustdepth.methods.objective import Aux
 from robustdepth.runtime import sharding
 from robustdepth.training import health
+from robustdepth.training.loop import _Loop
 from robustdepth.training.optimizer import learning_rate, make_optimizer
 from robustdepth.training.progress import Progress
 from robustdepth.training.step import StepLog, accumulated, make_step, split
-from robustdepth.types import Term, TrainState
+from robustdepth.types import Batch, Term, TrainState
 from tests.tiny import random_batch, tiny_config
 
 
@@ -153,3 +154,27 @@ def test_an_alarm_tells_masks_that_take_everything_from_masks_that_take_nothing(
     (all_of_it,), (nothing,) = (health.alarms({"mask_proxy": share}, config).values() for share in (0.99, 0.01))
     assert "99%" in all_of_it
     assert "1%" in nothing
+
+
+class Reader:
+    """A stream whose every batch takes a second to read."""
+
+    seconds_waited = 0.0
+
+    def __next__(self) -> Batch:
+        self.seconds_waited += 1.0
+        return random_batch(tiny_config())
+
+
+class Running:
+    def __init__(self, ended: bool):
+        self.is_ready = lambda: ended
+
+
+def test_reading_counts_as_waiting_only_where_the_devices_had_nothing_to_do():
+    loop = _Loop(None, None, None, None, Reader(), None, None)
+    idle = []
+    for running in (None, StepLog(Running(False), None, {}, {}), StepLog(Running(True), None, {}, {})):
+        loop._next(running)
+        idle.append(loop.seconds_idle)
+    assert idle == [1.0, 1.0, 2.0]

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.images import BadImage
 from robustdepth.data.sgm import add_sgm
-from robustdepth.data.source import SGM, TRUTH, Example, Source, build_source, disparity_from, world_count
+from robustdepth.data.source import FILES, SGM, TRUTH, Example, Source, build_source, disparity_from, world_count
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_range, stereo_disparity
 from robustdepth.types import Batch, Camera
@@ -36,6 +36,28 @@ def train_stream(
             "hosts; choose multiples (config.batch_size, config.data.world_share)."
         )
     return stream
+
+
+def batch_shapes(config: ConfigDict) -> Batch:
+    """What the batches of a config look like, as ShapeDtypeStructs, without any recording; caches are left out."""
+    size, views, proxy = tuple(config.image_size), tuple(config.data.views), disparity_from(config)
+
+    def leaf(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((config.batch_size, *shape), dtype)
+
+    return Batch(
+        target=leaf(np.uint8, *size, 3),
+        sources=leaf(np.uint8, len(views), *size, 3),
+        source_valid=leaf(np.bool_, len(views)),
+        camera=Camera(leaf(np.float32, 2), leaf(np.float32, 2), size),
+        baseline=leaf(np.float32),
+        speed=leaf(np.float32, len(views)),
+        index=leaf(np.int32),
+        source_names=views,
+        labels=leaf(np.int32, *size) if config.task == "segmentation" else None,
+        disparity=leaf(np.float32, *size) if proxy else None,
+        disparity_failed=leaf(np.bool_, *size) if proxy in (SGM, FILES) else None,
+    )
 
 
 class Stream:

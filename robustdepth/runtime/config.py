@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, nearest
+from robustdepth.runtime.files import replacing
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
@@ -168,7 +169,8 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 def write(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Keeps the resolved config in the workdir."""
-    (workdir / CONFIG_FILE).write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+    with replacing(workdir / CONFIG_FILE) as path:
+        path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
 
 
 def read(workdir: pathlib.Path) -> ConfigDict:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from absl import flags
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.runtime.compilation_cache import keep_compiled
 
 MODES = ("auto", "off", "slurm", "kubernetes", "tpu", "explicit")
 PORT = "55527"  # of process 0, where nothing names another
@@ -122,6 +123,7 @@ def run_in_job(main: Callable[[], None]) -> None:
 
     def run() -> None:
         job = job_of_flags()
+        keep_compiled()
         if job.mode == "off":
             main()
             return
@@ -144,6 +146,7 @@ def run_on_first(main: Callable[[], None]) -> None:
         if job.mode == "tpu":
             raise UserError("this runs in one process: use one TPU host, with --distributed=off.")
         if job.process == 0:
+            keep_compiled()
             main()
 
     run_main(run)

@@ -100,7 +100,7 @@ def load_expert(semantics: ConfigDict, image_size: tuple[int, int], mesh: Mesh) 
     print(report)
     features: Any = jax.eval_shape(module.apply, variables, image)
     stride = nearest_stride(tuple(features), semantics.stride, name)
-    return Expert(name, module, jax.device_put(variables, sharding.replicated(mesh)), stride)
+    return Expert(name, module, sharding.put_replicated(variables, mesh), stride)
 
 
 def open_expert_cache(config: ConfigDict, expert: Expert) -> ExpertCache:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from robustdepth.runtime.files import replacing
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -21,7 +23,8 @@ class MetricWriter:
         self._path = workdir / METRICS_FILE
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < first_step]
-            self._path.write_text("".join(line + "\n" for line in kept))
+            with replacing(self._path) as path:
+                path.write_text("".join(line + "\n" for line in kept))
         self._lines = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
 

@@ -19,14 +19,19 @@ LONGEST = "longest"
 SMALLEST = 2**14  # elements: to gather a smaller array would take longer than it is worth
 
 
-def make_mesh(axis: str) -> Mesh:
+def make_mesh(axis: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """One axis over all devices of all processes; Auto, so that Linen modules need no sharding annotations.
 
     Those of one process are neighbours, so that the rows of its part of a batch follow each other.
+
+    Args:
+      axis: its name.
+      devices: others than the job's.
     """
-    if jax.process_count() == 1:
-        return jax.make_mesh((jax.device_count(),), (axis,), axis_types=(AxisType.Auto,))
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = jax.devices() if devices is None else devices
+    if len({device.process_index for device in devices}) == 1:
+        return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(devices), (axis,), axis_types=(AxisType.Auto,))
 
 
@@ -38,6 +43,21 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, P())
+
+
+def put_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Every array whole on every device of the mesh; as it is where these hold none (`runtime.topology`)."""
+    exists = set(mesh.devices.flat) <= set(jax.devices())
+    return jax.device_put(tree, replicated(mesh)) if exists else tree
+
+
+def check_divides(size: int, devices: int) -> None:
+    """Raises UserError where a global batch of `size` cannot be split over the devices."""
+    if size % devices:
+        raise UserError(
+            f"config.batch_size={size} does not divide by {devices} devices; "
+            f"use {max(1, size // devices) * devices} or {(size // devices + 1) * devices}."
+        )
 
 
 def put_batch(batch: Batch, mesh: Mesh, rendered: int = 0) -> Batch:
@@ -53,12 +73,8 @@ def put_batch(batch: Batch, mesh: Mesh, rendered: int = 0) -> Batch:
       UserError: the batch size does not divide by the number of devices.
     """
     processes = jax.process_count()
-    size, devices = batch.target.shape[0] * processes, mesh.devices.size
-    if size % devices:
-        raise UserError(
-            f"config.batch_size={size} does not divide by {devices} devices; "
-            f"use {max(1, size // devices) * devices} or {(size // devices + 1) * devices}."
-        )
+    size = batch.target.shape[0] * processes
+    check_divides(size, mesh.devices.size)
     if processes == 1:
         return jax.device_put(batch, batch_sharding(mesh))
     local = jax.tree.map(np.asarray, batch)

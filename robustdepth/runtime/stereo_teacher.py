@@ -188,7 +188,7 @@ def load_teacher(
     width = image_size[1]
     in_proportion = -(-weights.max_disparity * width // (max(weights.width, 1) * MULTIPLE)) * MULTIPLE
     module = STEREO_NETWORKS[weights.network](max_disparity=disparity_range(width, in_proportion), dtype=weights.dtype)
-    variables = jax.device_put(weights.variables, sharding.replicated(mesh))
+    variables = sharding.put_replicated(weights.variables, mesh)
     return StereoTeacher(module, variables, transfer, weights.width)
 
 

@@ -1,5 +1,6 @@
 """The folder of one run: one process at a time, one experiment, and a record of what made it."""
 
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -15,9 +16,11 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.distributed import PACKAGES, is_first
+from robustdepth.runtime.files import PART
 
 FINISHED_FILE = "finished"
 VERSIONS_FILE = "versions.json"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk that takes nothing more
 
 
 def versions() -> dict[str, str]:
@@ -58,15 +61,15 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a")
-        except OSError as error:
-            raise UserError(f"cannot write in {self.path} ({error.strerror}); choose another --workdir.") from None
-        try:
             self._claim(self._lock, config)
+            record = {"command": " ".join(sys.argv), "seed": config.seed, **versions()}
+            (self.path / VERSIONS_FILE).write_text(json.dumps(record, indent=1) + "\n")
+        except OSError as error:
+            self._unlock()
+            raise UserError(f"cannot write in {self.path} ({error.strerror}); choose another --workdir.") from None
         except UserError:
-            self._lock.close()
+            self._unlock()
             raise
-        record = {"command": " ".join(sys.argv), "seed": config.seed, **versions()}
-        (self.path / VERSIONS_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
     def _claim(self, lock: TextIO, config: ConfigDict) -> None:
         try:
@@ -77,7 +80,7 @@ class Workdir:
             ) from None
         if (self.path / configs.CONFIG_FILE).exists():
             configs.check_same(config, self.path)
-        elif any(entry.name != "lock" for entry in self.path.iterdir()):
+        elif any(entry.name != "lock" and not entry.name.startswith(PART) for entry in self.path.iterdir()):
             raise UserError(f"{self.path} holds files of something else; use an empty folder as --workdir.")
         else:
             configs.write(config, self.path)
@@ -100,6 +103,15 @@ class Workdir:
     def __enter__(self) -> "Workdir":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _) -> None:
+        """Raises UserError where the block has ended because nothing more can be written."""
+        self._unlock()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise UserError(
+                f"cannot write in {self.path} ({error.strerror}): mend this and start the same command again, training "
+                "goes on from the newest whole checkpoint."
+            ) from error
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()

@@ -22,9 +22,11 @@ from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Checkpointer
+from robustdepth.runtime.files import replacing
 from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
 from robustdepth.training import health
+from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels
 from robustdepth.training.setup import Experiment, build
 from robustdepth.training.step import StepLog
@@ -32,10 +34,14 @@ from robustdepth.types import Batch, TrainState
 
 MEDIAN_FILE = "train_median.npz"
 PARAMETERS_FILE = "parameters.txt"
+PROFILE_FOLDER = "profile"
 
 
-def train(config: ConfigDict, path: str | pathlib.Path) -> None:
+def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "") -> None:
     """Trains an experiment in its workdir from the newest checkpoint, or from the start, to its last step.
+
+    Args:
+      profile_steps: "FIRST:LAST", steps to profile; "": none.
 
     Raises:
       UserError: anything the user can mend, in one sentence.
@@ -43,6 +49,7 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
     began = time.monotonic()
     distributed.together(lambda: configs.check(config))
     distributed.check_same_everywhere(config)
+    profiled = parse_steps(profile_steps, config.optimizer.steps)
     with distributed.together(lambda: Workdir(path, config)) as workdir:
         distributed.together(workdir.check_shared)
         if workdir.finished:
@@ -55,7 +62,8 @@ def train(config: ConfigDict, path: str | pathlib.Path) -> None:
         distributed.together(lambda: save_median(config, workdir.path))
         with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer:
             state = start(experiment, stream, checkpointer, workdir.path)
-            loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer)
+            profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
+            loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer, profiler)
             with memory_errors_explained(config):
                 step = loop.run(state)
         if step == config.optimizer.steps:
@@ -103,19 +111,22 @@ def save_median(config: ConfigDict, workdir: pathlib.Path) -> None:
     if not distributed.is_first() or (workdir / MEDIAN_FILE).exists():
         return
     depth, origin = median_depth_map(config, tuple(config.image_size))
-    np.savez_compressed(workdir / MEDIAN_FILE, depth=depth, origin=origin)
+    with replacing(workdir / MEDIAN_FILE) as path:
+        np.savez_compressed(path, depth=depth, origin=origin)
 
 
 class _Loop:
-    def __init__(self, config, workdir, mesh, experiment, stream, checkpointer):
+    def __init__(self, config, workdir, mesh, experiment, stream, checkpointer, profiler):
         self.config: ConfigDict = config
         self.workdir: Workdir = workdir
         self.mesh = mesh
         self.experiment: Experiment = experiment
         self.stream: Stream = stream
         self.checkpointer: Checkpointer = checkpointer
+        self.profiler: Profiler = profiler
         self.stop = False  # set by SIGTERM, in a job of one process
         self.writer: MetricWriter | None = None  # of process 0
+        self.seconds_idle = 0.0  # in which the devices may have waited for recordings to be read
         self.alarmed: set[str] = set()  # quantities that looked wrong in the last period
 
     def run(self, state: TrainState) -> int:
@@ -128,6 +139,7 @@ class _Loop:
                 stack.callback(signal.signal, signal.SIGTERM, before)
             if distributed.is_first():
                 self.writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir.path, first + 1)))
+            stack.callback(self.profiler.close)
             return int(self._steps(state, first, last).step)
 
     def _on_sigterm(self, *_) -> None:
@@ -139,11 +151,11 @@ class _Loop:
     def _steps(self, state: TrainState, first: int, last: int) -> TrainState:
         pending: tuple[int, StepLog, Batch] | None = None
         for step in range(first + 1, last + 1):  # `step` counts the updates done once this one is
-            batch = sharding.put_batch(next(self.stream), self.mesh, self.stream.world_count)
+            batch = sharding.put_batch(self._next(pending and pending[1]), self.mesh, self.stream.world_count)
             position = self.stream.get_state()
             if step == first + 1:
                 self._meet_compiled(state, batch)
-            state, log = self.experiment.step(state, batch)
+            state, log = self.profiler.run(step, self.experiment.step, state, batch)
             if pending is not None:  # read one step late, so that the devices never wait for the host
                 self._after(*pending)
             pending = (step, log, batch)
@@ -158,6 +170,14 @@ class _Loop:
             if stops:
                 break
         return state
+
+    def _next(self, running: StepLog | None) -> Batch:
+        """The next batch; counts what the devices may have waited for it, having ended the running step meanwhile."""
+        before = self.stream.seconds_waited
+        batch = next(self.stream)
+        if running is None or running.ok.is_ready():
+            self.seconds_idle += self.stream.seconds_waited - before
+        return batch
 
     def _meet_compiled(self, state: TrainState, batch: Batch) -> None:
         """In a job of several processes, none runs the step before all have compiled it: one may have it in a cache."""
@@ -181,7 +201,7 @@ class _Loop:
     def _report(self, step: int, log: StepLog) -> None:
         if self.writer is None:
             return
-        scalars, line = self.progress.report(step, self.stream.seconds_waited)
+        scalars, line = self.progress.report(step, self.seconds_idle)
         scalars["bad_images"] = self.stream.bad_images
         print(line, flush=True)
         if step >= self.config.log.every:  # an untrained network predicts one depth, and that is right

@@ -40,7 +40,7 @@ class Progress:
 
         Args:
           step: updates done.
-          seconds_waited: what the data stream has waited for recordings since the run began.
+          seconds_waited: what the devices have waited for recordings since the run began.
         """
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) / seconds

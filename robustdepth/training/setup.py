@@ -119,7 +119,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     step = jax.jit(
         make_step(config, loss_fn, optimizer, shards=mesh.size),
         in_shardings=(places, split),
-        out_shardings=(places, StepLog(ok=whole, skipped_in_row=whole, terms=whole, images=split)),
+        out_shardings=(places, StepLog._make((whole, whole, whole, split))),  # ok, skipped_in_row, terms, images
         donate_argnums=0,
     )
     if not teachings:

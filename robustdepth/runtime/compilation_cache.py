@@ -1,0 +1,21 @@
+"""Compiled programs are kept on disk, so that a run that starts again need not compile them anew."""
+
+import contextlib
+import os
+import pathlib
+
+VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def keep_compiled() -> None:
+    """Tells JAX, which must not have been imported yet, where to keep what took longer than a second to compile.
+
+    `JAX_COMPILATION_CACHE_DIR` says where; else robustdepth/xla in the user's cache folder. Set and empty, nothing is
+    kept; nor where there is no folder to write in.
+    """
+    if VARIABLE in os.environ:
+        return
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robustdepth" / "xla"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[VARIABLE] = str(folder)
