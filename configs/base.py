@@ -106,7 +106,9 @@ def get_config() -> ConfigDict:
             ),
             selective=dict(
                 # Selective distillation of stereo knowledge, where config.loss.proxy has a weight.
-                proxy="stereo_net",  # "stereo_net" (teacher), "sgm" (OpenCV, in the loader), "files" (folder)
+                # "stereo_net" (teacher), "sgm" (OpenCV, in the loader), "files" (folder), or "truth" (the world's own
+                # depth: what the best of proxies would do)
+                proxy="stereo_net",
                 teacher="",  # workdir or .safetensors file of a stereo network; empty: the package's own
                 folder="",  # what `python -m robustdepth.prepare proxies` wrote
                 mask="learned",  # "off" (the proxy everywhere), "argmin", "learned", "independent"

@@ -33,6 +33,7 @@ ROWS = {
     "sgm_learned": LEARNED | SGM,
     "sgm_independent": INDEPENDENT | SGM,
     "sgm_full": LEARNED | FEATURE | SGM,
+    "truth": NAIVE | {"selective.proxy": "truth"},
 }
 
 

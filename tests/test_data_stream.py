@@ -8,6 +8,8 @@ import pytest
 
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError
+from robustdepth.methods.selective import proxy_depth
+from robustdepth.runtime import config as configs
 from robustdepth.types import Batch, Camera
 from robustdepth.world.generate import render_examples
 from tests.recordings import DRIVE, SIZE, config_for, picture, truncate, write_kitti_raw
@@ -62,6 +64,21 @@ def test_labels_come_with_rendered_batches_where_the_task_needs_them():
     batch = next(train_stream(config))
     _, truth = render_examples(np.arange(2), seed=0, split="train", size=(32, 64), views=("stereo",))
     np.testing.assert_array_equal(batch.labels, truth.labels[:, 0])
+
+
+def test_true_proxies_are_the_worlds_own_depth():
+    config = tiny_config()
+    config.loss.proxy, config.selective.proxy, config.selective.mask = 0.1, "truth", "off"
+    configs.check(config)
+    batch = next(train_stream(config))
+    proxy, known = proxy_depth(batch, 0.1, 100.0)
+    numbers, size = np.arange(config.batch_size), tuple(config.image_size)
+    _, truth = render_examples(numbers, seed=config.seed, split="train", size=size, views=("stereo",))
+    assert bool(known.all())
+    np.testing.assert_allclose(proxy, np.clip(truth.depth[:, 0], 0.1, 100.0), rtol=1e-5)
+    config.data.world_share, config.data.name, config.data.root = 0.5, "frames", "anywhere"
+    with pytest.raises(UserError, match="recordings have none"):
+        configs.check(config)
 
 
 def test_every_example_comes_once_an_epoch_in_another_order(drive):

@@ -196,6 +196,7 @@ def test_what_has_no_masks_is_refused_before_anything_runs(model, monkeypatch, t
         (Options(["masks"], predictions="folder"), "", {}, "protocol masks needs a model"),
         (Options(["masks"]), "made-up", {"loss.proxy": 0.0}, r"config\.loss\.proxy=0"),
         (Options(["masks"]), "made-up", {"loss.proxy": 1.0, "selective.proxy": "files"}, "learned from stored proxies"),
+        (Options(["masks"]), "made-up", {"loss.proxy": 1.0, "selective.proxy": "truth"}, "which no mask can better"),
     ]
     for options, path, changes, sentence in cases:
         model.config.update_from_flattened_dict(changes)

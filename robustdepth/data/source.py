@@ -132,7 +132,7 @@ def disparity_from(config: ConfigDict) -> str:
     if config.task == "stereo" and config.loss.disparity:
         return TRUTH
     wanted = config.loss.hints if config.task == "stereo" else uses_proxy(config)
-    return config.selective.proxy if wanted and config.selective.proxy in (SGM, FILES) else ""
+    return config.selective.proxy if wanted and config.selective.proxy in (TRUTH, SGM, FILES) else ""
 
 
 def uses_proxy(config: ConfigDict) -> bool:

@@ -66,10 +66,12 @@ def check_selective(model: DepthModel) -> None:
     config = model.config
     if STEREO not in config.data.views or not config.loss.proxy:
         raise UserError(f"{model.path} learned from no stereo proxies (config.loss.proxy=0): it has no masks.")
-    if config.selective.proxy == "files":
+    if config.selective.proxy in ("files", "truth"):
+        stored = config.selective.proxy == "files"
+        why = "stored proxies, and the worlds have none" if stored else "true depth, which no mask can better"
         raise UserError(
-            f"{model.path} learned from stored proxies, and the worlds of protocol {MASKS} have none: only models with "
-            'config.selective.proxy="stereo_net" or "sgm" are evaluated so.'
+            f"{model.path} learned from {why}: protocol {MASKS} evaluates models with "
+            'config.selective.proxy="stereo_net" or "sgm".'
         )
 
 

@@ -21,7 +21,7 @@ CHOICES = {
     "loss.smooth_edges": ("image", "illumination"),
     "semantics.graph": ("learned", "fixed", "none"),
     "stereo.network": ("light", "gwcnet_g"),
-    "selective.proxy": ("stereo_net", "sgm", "files"),
+    "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
     "selective.mask": ("off", "argmin", "learned", "independent"),
 }
 POSITIVE = (
@@ -133,6 +133,11 @@ def check_stereo(config: ConfigDict) -> None:
         raise UserError(
             'config.selective.proxy="files" are proxies of recordings; the world\'s share of the batch has none: set '
             'config.data.world_share=0, or config.selective.proxy="stereo_net" or "sgm".'
+        )
+    if selective.proxy == "truth" and config.data.world_share != 1:
+        raise UserError(
+            'config.selective.proxy="truth" is the depth of the procedural world, recordings have none: set '
+            'config.data.world_share=1, or config.selective.proxy="stereo_net" or "sgm".'
         )
     learns = selective.mask in ("learned", "independent")
     if learns and (mask_decoder == "none" or not loss.mask):
