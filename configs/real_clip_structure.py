@@ -4,6 +4,9 @@ r"""The recipe of real_clip.py with the structure-centric method: compact, for t
         --config.data.root=KITTI_ODOMETRY --config.data.sequences="('00','06','91')"
 
 The expert is the segmentation network of the procedural world that comes with the package.
+
+Measured in docs/results.md: after 2,000 steps AbsRel on LiDAR frames of other drives under the 18 corruptions is 0.414,
+that of real_clip.py 0.413: no difference.
 """
 
 from configs import real_clip, world_structure
