@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
 
 from configs import world_selective, world_structure
 from robustdepth.methods.objective import weight_at
@@ -16,10 +17,11 @@ from robustdepth.runtime import sharding
 from robustdepth.runtime.stereo_teacher import load_teacher
 from robustdepth.training import setup
 from robustdepth.training.setup import build
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, takes_minutes
 from tests.tiny import random_batch, shrink
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+LARGE = ("kitti_structure_resnet18", "kitti_structure_selective_resnet50", "kitti_structure_vits")  # minutes to compile
 
 
 @pytest.fixture(autouse=True)
@@ -39,17 +41,34 @@ def teacher_at_the_tests_size(monkeypatch):
     monkeypatch.setattr(setup, "load_teacher", load)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_config_can_be_run_and_takes_a_step(name):
+def shrunken(name: str) -> ConfigDict:
+    """The experiment, checked as it stands, at the tests' size."""
     config = importlib.import_module(f"configs.{name}").get_config()
     assert config.name == name
     if config.data.name == "none":
         config.data.world_share = 1.0  # base.py itself names no data
     config.data.root = config.selective.folder = "given on the command line"
     configs.check(config)
+    return shrink(config)
 
-    config = shrink(config)
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+
+def one_device() -> Mesh:
+    return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_step_of_a_large_config_can_be_traced(name):
+    config = shrunken(name)
+    experiment = build(config, one_device())
+    lowered = experiment.step.lower(experiment.template, random_batch(config))
+    (_, log) = lowered.out_info
+    wanted = {term for term, weight in config.loss.items() if weight and term in log.terms}
+    assert {"photometric", "texture_consistency", "semantics_edge"} <= wanted
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=takes_minutes if n in LARGE else ()) for n in NAMES])
+def test_config_can_be_run_and_takes_a_step(name):
+    config, mesh = shrunken(name), one_device()
     experiment = build(config, mesh)
     state = experiment.initial_state()
     before = jax.device_get(state.params)
@@ -89,7 +108,7 @@ def test_every_row_of_a_family_is_another_experiment_that_can_be_run(family):
 def test_geometric_consistency_works_on_disparities_coarser_than_the_image():
     config = shrink(world_structure.get_config("geometric"))
     assert config.model.output_stride == 2
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    mesh = one_device()
     experiment = build(config, mesh)
     _, log = experiment.step(experiment.initial_state(), sharding.put_batch(random_batch(config), mesh))
     assert 0 < float(log.terms["geometric"].value) < 1
