@@ -3,7 +3,8 @@ r"""The recipe of real_clip.py on stereo pairs, with the procedural world's ster
     python -m robustdepth.train --config=configs/real_clip_selective.py --workdir=runs/real_selective \
         --config.data.root=KITTI_ODOMETRY --config.data.sequences="('06','91')"
 
-The teacher has never seen footage; the masks say where it may teach.
+The teacher has never seen footage; the masks say where it may teach. Measured in docs/results.md after 1,000 steps, on
+LiDAR frames of other drives, without scaling: AbsRel 0.424 instead of 0.437 without proxies, RMSE 6.93 m instead of 7.56.
 """
 
 from configs import real_clip, world_selective
