@@ -11,6 +11,7 @@ from robustdepth.errors import UserError
 from robustdepth.methods.selective import (
     ARGMIN,
     FAILED,
+    HOLD,
     INDEPENDENT,
     LEARNED,
     OFF,
@@ -112,9 +113,9 @@ def test_the_mask_loss_by_hand():
     taken = jnp.zeros((1, 4, 6)).at[0, 1].set(1.0)  # of 18 known pixels 6 take the proxy
     failed = NOTHING.at[0, 1, :3].set(True).at[0, 0].set(True)
     soft = jnp.stack([taken, 1.0 - taken], axis=-1)
-    term = mask_loss(Masks(soft, taken, 1.0 - taken), errors, failed, THERE, GREY, LEARNED)
+    term = mask_loss(Masks(soft, taken, 1.0 - taken, 4.0 * taken), errors, failed, THERE, GREY, LEARNED)
     rough = 2 * 6 / 18  # two steps of 1 in each of 6 columns, of 3 differences each; no edges in the guide
-    expected = (6 * 0.3 + 12 * 0.1 + FAILED * 3) / 18 + SMOOTH * rough
+    expected = (6 * 0.3 + 12 * 0.1 + FAILED * 3) / 18 + SMOOTH * rough + HOLD * 4.0 * 6 / 24
     assert float(term.value) == pytest.approx(expected, rel=1e-6)
     assert float(term.count) == 18
 
@@ -142,6 +143,14 @@ def test_a_failed_check_speaks_against_the_proxy():
     slope = slope_of(make_errors(0.2, 0.25), failed=NOTHING.at[0, 2].set(True), logits=FLAT)
     assert np.all(slope[0, 2, :, 0] > 0)
     assert np.all(slope[0, [0, 1, 3], :, 0] < 0)
+
+
+@pytest.mark.parametrize("mode", [LEARNED, INDEPENDENT])
+def test_masks_that_have_taken_one_source_for_good_can_still_change_their_mind(mode):
+    """Far from zero no noise reaches the other source and its error has no gradient: the square of the logits has."""
+    far = FLAT.at[..., 0].set(500.0).at[..., 1].set(-500.0)
+    slope = slope_of(make_errors(0.4, 0.1), mode, logits=far)
+    np.testing.assert_allclose(slope, HOLD * far / (4 * 6), rtol=1e-5)  # d mean(z^2) over two logits, 24 pixels
 
 
 @pytest.mark.parametrize("mode", [LEARNED, INDEPENDENT])

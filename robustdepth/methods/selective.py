@@ -8,14 +8,16 @@ failures, D own depth, sg the stop-gradient:
 
     e_p = sg pe(I_t, I_s<D_proxy>),  e_m = sg pe(I_t, I_s<D>),  m = straight-through argmax of (z + gumbel) / tau
     pi = softmax(z / tau)
-    mask = mean(m_p e_p + m_m e_m) + 0.1 mean(o m_p) + 0.01 edge-aware smoothness of pi_p
+    mask = mean(m_p e_p + m_m e_m) + 0.1 mean(o m_p) + 0.01 edge-aware smoothness of pi_p + 0.001 mean(z^2)
     proxy = sum sg(m_p) log(1 + |D - D_proxy|) / sum sg(m_p)
 
 The mask loss moves the mask decoder (and the encoder below it), the proxy loss depth alone: neither can satisfy itself
 through the other. METHOD.md adds 1000 to e_p where no proxy is known. So do we, and argmin needs no more; but in the
 mask loss such pixels do not count **[ours]**: a mean with thousands in it would leave nothing of any other gradient
 behind the clipping of its norm, and there is nothing to choose there: own depth is taken. Smoothness looks at pi
-without the noise **[ours]**, which differs from pixel to pixel by design.
+without the noise **[ours]**, which differs from pixel to pixel by design. The mean of z^2 is ours, too: at the start
+the proxy is the better one nearly everywhere, and without it the logits run away to thousands within 150 steps, where
+no noise reaches and every gradient is zero: the masks would take all proxies for ever.
 
 "independent" masks may both be off **[ours]**: off costs what the best alternative would, the other source or the
 stereo view as it stands, unwarped, as in auto-masking (1.3). Without that price both would always be off.
@@ -47,7 +49,7 @@ from robustdepth.types import STEREO, Array, Batch, Term
 MODES = OFF, ARGMIN, LEARNED, INDEPENDENT = "off", "argmin", "learned", "independent"
 LEARNING = (LEARNED, INDEPENDENT)  # those that need a mask decoder
 UNKNOWN = 1000.0  # added to the error of a proxy that is not there
-FAILED, SMOOTH = 0.1, 0.01  # weights within the mask loss
+FAILED, SMOOTH, HOLD = 0.1, 0.01, 0.001  # weights within the mask loss
 Plane = Float[Array, "batch height width"]
 Known = Bool[Array, "batch height width"]
 
@@ -67,6 +69,7 @@ class Masks(NamedTuple):
     soft: Float[Array, "batch height width 2"]  # pi, without noise: channels PROXY and OWN
     proxy: Plane  # m_p; 0 where no proxy is known
     own: Plane  # m_m
+    strength: Plane  # mean of z^2; 0 where no mask decoder chooses
 
 
 def stereo_there(batch: Batch) -> Bool[Array, "batch"]:
@@ -143,7 +146,7 @@ def binary_masks(
         if mode not in MODES:
             raise UserError(f'config.selective.mask="{mode}": {nearest(mode, MODES)}')
         proxy = known if mode == OFF else (errors.proxy < errors.own).astype(jnp.float32)
-        return Masks(jnp.stack([proxy, 1.0 - proxy], axis=-1), proxy, 1.0 - proxy)
+        return Masks(jnp.stack([proxy, 1.0 - proxy], axis=-1), proxy, 1.0 - proxy, jnp.zeros_like(proxy))
     assert logits is not None
     independent = mode == INDEPENDENT
     soften = nn.sigmoid if independent else nn.softmax
@@ -154,7 +157,7 @@ def binary_masks(
     straight = hard_masks(noisy, independent) + (drawn - lax.stop_gradient(drawn))
     proxy = known * straight[..., PROXY]
     own = straight[..., OWN] if independent else known * straight[..., OWN] + (1.0 - known)
-    return Masks(soften(logits / temperature), proxy, own)
+    return Masks(soften(logits / temperature), proxy, own, jnp.mean(jnp.square(logits), axis=-1))
 
 
 def mask_loss(
@@ -176,7 +179,8 @@ def mask_loss(
     chosen = masked_mean(cost, errors.known)
     counts = there.astype(jnp.float32)
     rough = safe_div(edge_aware(counts[:, None, None] * masks.soft[..., PROXY], guide), jnp.mean(counts))
-    return Term(chosen.value + SMOOTH * rough, chosen.count)
+    strength = masked_mean(masks.strength, jnp.broadcast_to(there[:, None, None], failed.shape))
+    return Term(chosen.value + SMOOTH * rough + HOLD * strength.value, chosen.count)
 
 
 def proxy_loss(depth: Plane, proxy: Plane, taken: Known) -> Term:
