@@ -79,7 +79,7 @@ def run(overrides: dict, steps: int) -> dict:
         "state_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "collectives": {name: [kind.count, kind.bytes] for name, kind in by_kind(collectives(program)).items()},
+        "collectives": {name: [kind.times, kind.bytes] for name, kind in by_kind(collectives(program)).items()},
     }
 
 

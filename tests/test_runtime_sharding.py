@@ -151,5 +151,5 @@ def test_steps_of_both_methods_exchange_means_alone(mesh):
     selected = shrink(world_selective.get_config("distribution"))
     for config, others in ((structured, {"collective-permute": 1}), (selected, {})):
         found = exchanged(config, mesh)
-        assert {kind: total.count for kind, total in found.items() if kind != "all-reduce"} == others
+        assert {kind: total.times for kind, total in found.items() if kind != "all-reduce"} == others
     assert set(found) == {"all-reduce"}
