@@ -151,6 +151,7 @@ def test_masks_that_have_taken_one_source_for_good_can_still_change_their_mind(m
     far = FLAT.at[..., 0].set(500.0).at[..., 1].set(-500.0)
     slope = slope_of(make_errors(0.4, 0.1), mode, logits=far)
     np.testing.assert_allclose(slope, HOLD * far / (4 * 6), rtol=1e-5)  # d mean(z^2) over two logits, 24 pixels
+    assert np.all(np.sign(slope) == np.sign(far))  # descent leads back, whatever the weight
 
 
 @pytest.mark.parametrize("mode", [LEARNED, INDEPENDENT])
