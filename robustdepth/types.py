@@ -1,4 +1,4 @@
-"""What flows through the house: cameras, batches, predictions and the training state.
+"""What the packages pass to each other: cameras, batches, predictions and the training state.
 
 Arrays are NHWC. Images are float32 in [0, 1] unless said otherwise. Depth is in metres, or in the network's own unit
 where the scale is only relative. Every class is a JAX pytree, so it passes through `jit`, `grad` and shardings.

@@ -2,7 +2,7 @@
 
 Fifteen follow ImageNet-C (Hendrycks and Dietterich, ICLR 2019) with the parameters of its reimplementation
 `imagecorruptions` (Michaelis et al., 2019); `dark`, `color_quant` and `iso` follow RoboDepth (Kong et al., NeurIPS
-2023). They are meant for evaluation; weather for training is rendered with depth elsewhere in this room.
+2023). They are meant for evaluation; other modules of this package render weather with depth, for training.
 
 Their parameters are pixels, noise levels and window sizes of ImageNet-C, not fractions of the image, and they are
 applied at whatever size an image has: the same severity on a smaller image is a stronger blur. The published KITTI-C

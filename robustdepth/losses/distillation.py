@@ -16,8 +16,8 @@ def edge_divergence(
 ) -> Float[Array, ""]:
     """mean over rows of KL(sg teacher || student) in nats; 0 where both agree (Hinton et al., 2015).
 
-    Both are log-probabilities over the columns of each row. Columns that the teacher rules out (log 0) add nothing; one
-    that the student alone rules out makes the divergence infinite, as it is.
+    Both are log-probabilities over the columns of each row. A column adds nothing where the teacher's probability is 0.
+    It makes the divergence infinite, by definition, where only the student's is 0.
     """
     return jnp.mean(_divergences(teacher, student))
 

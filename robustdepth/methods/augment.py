@@ -1,7 +1,7 @@
-"""What a training step does to its images first: to float, mirrored at random, jittered for the networks' eyes only.
+"""The first part of a training step: images become float, are mirrored at random, and get jittered copies.
 
-The losses compare the clean images; the networks see jittered ones, with one draw for all views of a sample, so that
-colours never have to be explained by geometry.
+The networks see the jittered copies. The losses compare the images without jitter. All views of a sample share one
+draw, so that a change of colour never looks like a change of geometry.
 """
 
 import dataclasses

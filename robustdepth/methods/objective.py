@@ -27,7 +27,7 @@ class Aux:
 
     stats: PyTree  # new batch statistics
     losses: dict[str, Term]  # unweighted loss terms by name
-    watched: dict[str, Term]  # quantities that tell health
+    watched: dict[str, Term]  # logged beside the losses, to see whether training is healthy
     images: dict[str, Array]  # to show: target, rebuilt, disparity, error
 
 

@@ -1,8 +1,8 @@
 """A second, harder view of the target and what its depth must obey (METHOD.md 2.3 and 2.4).
 
-The same depth network sees the target once clear and once changed: by weather (section 4), or by whatever else leaves
-its depth as it is. **[ours]**, after Robust-Depth (Saunders et al., ICCV 2023), where clear and adverse depth teach
-each other.
+The same depth network sees the target twice: clear, and changed in a way that keeps its depth, by weather (section 4)
+or in its texture (section 2). **[ours]**, after Robust-Depth (Saunders et al., ICCV 2023), where clear and adverse
+depth teach each other.
 """
 
 from collections.abc import Sequence

@@ -11,16 +11,17 @@ failures, D own depth, sg the stop-gradient:
     mask = mean(m_p e_p + m_m e_m) + 0.1 mean(o m_p) + 0.01 edge-aware smoothness of pi_p + 0.001 mean(z^2)
     proxy = sum sg(m_p) log(1 + |D - D_proxy|) / sum sg(m_p)
 
-The mask loss moves the mask decoder (and the encoder below it), the proxy loss depth alone: neither can satisfy itself
-through the other. METHOD.md adds 1000 to e_p where no proxy is known. So do we, and argmin needs no more; but in the
-mask loss such pixels do not count **[ours]**: a mean with thousands in it would leave nothing of any other gradient
-behind the clipping of its norm, and there is nothing to choose there: own depth is taken. Smoothness looks at pi
-without the noise **[ours]**, which differs from pixel to pixel by design. The mean of z^2 is ours, too: at the start
-the proxy is the better one nearly everywhere, and without it the logits run away to thousands within 150 steps, where
-no noise reaches and every gradient is zero: the masks would take all proxies for ever.
+The mask loss trains the mask decoder and the encoder below it. The proxy loss trains depth alone. So the masks cannot
+lower the proxy loss by refusing proxies, and depth cannot lower the mask loss by becoming easy to choose.
 
-"independent" masks may both be off **[ours]**: off costs what the best alternative would, the other source or the
-stereo view as it stands, unwarped, as in auto-masking (1.3). Without that price both would always be off.
+Where no proxy is known, e_p is raised by 1000, so that argmin takes own depth. The mask loss leaves these pixels out
+**[ours]**: there is nothing to choose, and means in the thousands would take up the whole clipped gradient. Smoothness
+looks at pi without the noise **[ours]**, because the noise differs from pixel to pixel. The term mean(z^2) is ours: at
+the start the proxy is better nearly everywhere. Without this term the logits reach thousands within 150 steps; then the
+noise changes no choice, every gradient is zero, and the masks take all proxies from there on.
+
+Both "independent" masks may be off **[ours]**. A mask that is off costs the smaller of two errors: that of the other
+source, and that of the unwarped stereo view, as in auto-masking (1.3). Without this cost both would always be off.
 """
 
 from typing import NamedTuple

@@ -8,10 +8,9 @@
     anchor = mean 1 - cos(W_r Z~^t, sg vec F^t)  over the nodes that were dropped
 
 Edge and node train the student's features and W_s alone: Theta, P and X^t enter them as constants. The anchor trains
-the rest (W_t, Theta, P, W_r) and keeps the graph from collapsing: nodes chosen at random send nothing (as keys and
-values they are zero), and what they hold must be found by asking the others. They still ask with their own query: were
-that zero, too, as METHOD.md 3.4 can be read, their edges would hang on P alone and nothing would ever train Theta_q and
-Theta_k.
+the rest (W_t, Theta, P, W_r) and keeps the graph from collapsing. It drops nodes at random: their keys and values are
+zero, and their features must be rebuilt from the other nodes. A dropped node keeps its own query. With a query of zero
+its edges would depend on P alone, and no loss would train Theta_q and Theta_k.
 
 Ablations: "fixed" compares cosine affinities of the raw features, "none" the features themselves.
 """

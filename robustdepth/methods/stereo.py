@@ -139,7 +139,7 @@ def check_stereo(config: ConfigDict) -> None:
 def pair_of(clean: Batch, view: int) -> Pair:
     """The stereo pair of a batch of float images whose targets are left cameras; `view` is the stereo source.
 
-    A hint that fails its own left/right check is none.
+    A hint counts as unknown where it fails the left/right check of the method that made it.
     """
     shape = clean.target.shape[:3]
     known = jnp.zeros(shape, jnp.float32) if clean.disparity is None else clean.disparity

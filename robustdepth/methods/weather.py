@@ -24,8 +24,8 @@ def weather_view(
 ) -> Float[Array, "batch height width 3"]:
     """The target as the network sees it, colour jitter included, under the weather that `spec` draws for each sample.
 
-    Weather follows the network's own depth, without gradient; what it knows at the start is enough for the start. Grey
-    networks get grey weather.
+    Weather is rendered with the network's own depth, which gets no gradient from it. Early in the training that depth
+    is rough, and so is the weather. Networks that see grey images get grey weather.
     """
     depth = resize_map(disparity_to_depth(disparity, config.model.min_depth, config.model.max_depth), config.image_size)
     depth = in_metres(lax.stop_gradient(depth), is_metric=STEREO in config.data.views or bool(config.loss.velocity))

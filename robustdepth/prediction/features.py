@@ -25,7 +25,9 @@ Maps = Mapping[str, np.ndarray]  # row -> [image, rows, columns, channels]
 
 
 def feature_sheet(checkpoint: str, scenes: Sequence[int], conditions: Sequence[str]) -> Image.Image:
-    """A row a state, and in it for every scene the image, the student's features, the expert's, and depth.
+    """One row for each state of the scenes: clear, changed texture, and each condition.
+
+    A row shows for every scene the image, the student's features, the expert's features, and the depth.
 
     Args:
       checkpoint: a depth network.

@@ -1,7 +1,7 @@
 """A trained network in one .safetensors file, small enough to travel with a package.
 
-Kernels are stored in half precision, everything else as it is. What a frozen encoder has as its package delivers it is
-left out, and read from that package again.
+Kernels are stored in half precision, everything else unchanged. The weights of a frozen encoder that come from an
+installed package are not stored: loading reads them from that package again.
 """
 
 import json
@@ -126,7 +126,7 @@ def _workdir_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
 
 
 def _packaged_encoder(config: ConfigDict) -> dict[str, np.ndarray]:
-    """The arrays of an encoder that stays as its package delivers it, by their keys in the file; else none."""
+    """The arrays of a frozen encoder from an installed package, by their keys in the file; {} for other encoders."""
     if config.task == "stereo" or not config.model.freeze_encoder or config.model.pretrained != "package":
         return {}
     network = build_main_net(config)

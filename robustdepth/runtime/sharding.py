@@ -67,7 +67,7 @@ def put_batch(batch: Batch, mesh: Mesh, rendered: int = 0) -> Batch:
       batch: this process's share of the batch; with one process, all of it.
       mesh: of `make_mesh`.
       rendered: how many rows of the global batch, its last ones, are rendered; each process holds an equal share of
-        these and of the others. They come to stand as in the batch of a single process.
+        these and of the others. In the global batch all rows have the order that a single process would give them.
 
     Raises:
       UserError: the batch size does not divide by the number of devices.

@@ -180,7 +180,10 @@ class _Loop:
         return batch
 
     def _meet_compiled(self, state: TrainState, batch: Batch) -> None:
-        """In a job of several processes, none runs the step before all have compiled it: one may have it in a cache."""
+        """Several processes compile the step first and then meet, so that all start it together.
+
+        Compiling takes some of them minutes and others seconds, if they find the program in their cache.
+        """
         lower = getattr(self.experiment.step, "lower", None)
         if jax.process_count() > 1 and lower is not None:
             lower(state, batch).compile()
