@@ -1,10 +1,11 @@
-"""The tables of docs/results.md: one JSON each in docs/results/, written by the tools that measured them.
+"""The recorded tables behind docs/results.md: one JSON each in docs/results/, written by the tools that measured them.
 
     python -m benchmarks.results add runs/x/eval/report.json --name=NAME --title=TITLE --command=COMMAND
     python -m benchmarks.results compare clear=runs/x/eval/report.json weather=runs/y/eval/report.json --name=NAME ...
     python -m benchmarks.results render
 
-A JSON holds name, title, command, machine, git revision, note and rows; `render` makes docs/results.md of all.
+A JSON holds name, title, command, machine, git revision, note (Markdown) and rows. docs/results/topics.yaml names the
+topic of each table. All three actions write the pages, the figures and the README's table anew.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import pathlib
 import platform
 import sys
 
+from benchmarks.results_pages import FOLDER, ROOT, load, markdown, pages
+from robustdepth.errors import run_main
 from robustdepth.runtime.workdir import git_revision
 
-DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+__all__ = ["machine", "markdown", "record"]
 SHOWN = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
 
 
@@ -113,27 +116,15 @@ def compare(reports: list[tuple[str, dict]]) -> list[dict]:
     return list(rows.values())
 
 
-def render() -> str:
-    """docs/results.md from docs/results/*.json."""
-    parts = [
-        "# Measured results\n",
-        "Every table was written by the command above it; the JSON of that name in `results/` is the full record.",
-        "Goals that were missed and experiments that failed stay here.\n",
-    ]
-    for path in sorted((DOCS / "results").glob("*.json")):
-        table = json.loads(path.read_text())
-        parts += [f"## {table['title']}\n", f"`{path.stem}`, {table['date']}, revision {table['git'][:12]}"]
-        parts += [f"({table['machine']}):\n", f"    {table['command']}\n", markdown(table["rows"])]
-        parts += [table["note"] + "\n"] if table["note"] else []
-    return "\n".join(parts)
+def render() -> None:
+    """Writes docs/results.md, the pages and figures in docs/results/, and the README's table."""
+    from benchmarks.results_figures import draw  # matplotlib, which other benchmarks do without
 
-
-def markdown(rows: list[dict]) -> str:
-    """Rows as a Markdown table; columns in the order of first appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    topics, tables = load()
+    for path, text in pages().items():
+        path.write_text(text)
+    for topic in topics:
+        draw(topic, tables, ROOT / FOLDER / f"{topic.name}.svg")
 
 
 def main() -> None:
@@ -147,7 +138,7 @@ def main() -> None:
         for word in ("name", "title", "command"):
             action.add_argument(f"--{word}", required=True)
         action.add_argument("--note", default="")
-    actions.add_parser("render", help="write docs/results.md")
+    actions.add_parser("render", help="write the pages, the figures and the README's table")
     options = parser.parse_args()
     if options.action != "render":
         if options.action == "add":
@@ -157,8 +148,8 @@ def main() -> None:
             named = [text.split("=", 1) for text in options.reports]
             reports = [(label, json.loads(pathlib.Path(path).read_text())) for label, path in named]
             rows = (rows_of_stereo if "stereo" in reports[0][1]["protocols"] else compare)(reports)
-        record(DOCS / "results" / f"{options.name}.json", options.title, rows, options.note, options.command)
-    (DOCS / "results.md").write_text(render())
+        record(ROOT / FOLDER / f"{options.name}.json", options.title, rows, options.note, options.command)
+    run_main(render)
 
 
 if __name__ == "__main__":
