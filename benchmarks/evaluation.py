@@ -17,7 +17,7 @@ from benchmarks.results import markdown, record
 from configs import base
 from robustdepth.errors import run_main
 from robustdepth.evaluation.evaluator import evaluate
-from robustdepth.evaluation.frame import Frame
+from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import NetworkPredictor
 from robustdepth.evaluation.protocols import get_protocol
 from robustdepth.evaluation.samples import protocol_samples
@@ -57,7 +57,7 @@ def _measure() -> None:
     sample, load = _timed(lambda: samples[0])
     prepared, prepare = _timed(lambda: predictor.prepare(0, sample))
     inverse = predictor.infer([prepared])[0]
-    _, score = _timed(lambda: [Frame(protocol, "median", sample).score(inverse) for _ in range(3)])
+    _, score = _timed(lambda: [ScoredFrame(protocol, "median", sample).score(inverse) for _ in range(3)])
 
     cpu_started = time.process_time()
     result = evaluate(protocol, samples, predictor, median_map)

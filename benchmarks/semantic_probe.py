@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.results import markdown, record
-from robustdepth.conditions.corruptions import corrupt, corruption_keys
+from robustdepth.conditions.corruptions.benchmark import corrupt, corruption_keys
 from robustdepth.errors import run_main
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net
 from robustdepth.runtime import sharding
-from robustdepth.runtime.experts import load_expert
 from robustdepth.runtime.inference import load_model
+from robustdepth.teachers.experts import load_expert
 from robustdepth.world.generate import render_examples
 
 FIT, TEST, BATCH, SEED = 96, 64, 8, 777  # worlds to learn on, to be scored on, at once; seed of both

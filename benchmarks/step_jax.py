@@ -11,7 +11,7 @@ from benchmarks.step_inputs import Inputs, draw, worker
 from configs import base
 from robustdepth.geometry import se3
 from robustdepth.methods.objective import make_loss_fn
-from robustdepth.methods.structure import structure_terms
+from robustdepth.methods.reprojection import reprojection_terms
 from robustdepth.runtime import sharding
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.setup import build_networks, init_variables, make_state
@@ -53,7 +53,7 @@ def loss_part(options: argparse.Namespace) -> Callable[[], float]:
 
     def loss(disparities, vectors):
         motions = [se3.matrix_from_vector(vector[:, :3], vector[:, 3:]) for vector in vectors]
-        terms, *_ = structure_terms(disparities, motions, batch, config, jax.random.key(0))
+        terms, *_ = reprojection_terms(disparities, motions, batch, config, jax.random.key(0))
         return sum(config.loss[name] * term.value for name, term in terms.items())
 
     value_and_gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))

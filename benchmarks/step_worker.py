@@ -49,8 +49,8 @@ def run(overrides: dict, steps: int) -> dict:
     from benchmarks.step_inputs import draw
     from benchmarks.step_jax import batch_of
     from configs import base
+    from robustdepth.compiling.collectives import by_kind, collectives
     from robustdepth.runtime import sharding
-    from robustdepth.runtime.collectives import by_kind, collectives
     from robustdepth.training.setup import build
 
     config = base.get_config()

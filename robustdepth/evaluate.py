@@ -56,8 +56,8 @@ def _evaluate() -> None:
     # JAX starts only once the flags are right; those that Options knows have its fields' names.
     from robustdepth.evaluation.protocols import PROTOCOLS
     from robustdepth.evaluation.run import Options, run_evaluation
-    from robustdepth.evaluation.suite import run_suite
-    from robustdepth.evaluation.suite_plan import make_plan, models_of, named_paths
+    from robustdepth.evaluation.suite.plan import make_plan, models_of, named_paths
+    from robustdepth.evaluation.suite.run import run_suite
     from robustdepth.evaluation.watch import watch
 
     values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}

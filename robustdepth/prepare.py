@@ -24,13 +24,13 @@ How fast training reads its images (docs/data.md):
 
 import argparse
 
+from robustdepth.commands.bench import add_bench_command
+from robustdepth.commands.corrupt import add_corrupt_command
+from robustdepth.commands.datasets import add_dataset_commands
+from robustdepth.commands.proxies import add_proxies_command
 from robustdepth.data.check import check
-from robustdepth.data.dataset_commands import add_dataset_commands
 from robustdepth.data.pack import QUALITY, options, pack
 from robustdepth.errors import UserError, run_main
-from robustdepth.evaluation.corrupted_copy import add_corrupt_command
-from robustdepth.runtime.proxy_command import add_proxies_command
-from robustdepth.training.bench_command import add_bench_command
 
 RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
 

@@ -36,7 +36,7 @@ def _train() -> None:
 
 
 def _dry_run() -> None:
-    from robustdepth.training.dry_run import dry_run
+    from robustdepth.compiling.dry_run import dry_run
 
     dry_run(_CONFIG.value, _DRY_RUN.value)
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from robustdepth.data.nuscenes import VERSION, val_scenes
+from robustdepth.data.benchmarks.nuscenes import VERSION, val_scenes
 from tests.recordings import picture, write_image
 
 

@@ -20,20 +20,23 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-ROOMS = (
+PACKAGES = (
     "conditions",
     "geometry",
     "imaging",
     "losses",
     "methods",
     "models",
-    "world.generate",  # the classes of a scene gain axes under vmap, so the rest of the room is not checked
+    "teachers",
+    "compiling",
+    "commands",
+    "world.generate",  # the classes of a scene gain axes under vmap, so the rest of the package is not checked
     "training",
     "evaluation",
     "prediction",
     "runtime",
 )
-install_import_hook([f"robustdepth.{room}" for room in ROOMS], "beartype.beartype")
+install_import_hook([f"robustdepth.{package}" for package in PACKAGES], "beartype.beartype")
 
 
 takes_minutes = pytest.mark.skipif(

@@ -14,7 +14,7 @@ from configs import world_selective, world_structure
 from robustdepth.methods.objective import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
-from robustdepth.runtime.stereo_teacher import load_teacher
+from robustdepth.teachers.stereo_teacher import load_teacher
 from robustdepth.training import setup
 from robustdepth.training.setup import build
 from tests.conftest import REPOSITORY, takes_minutes

@@ -125,7 +125,7 @@ def test_the_schema_refuses_a_manifest_with_a_mistake(validator, old, new):
 
 
 def test_the_manifest_gives_every_host_what_training_needs_to_find_the_others():
-    from robustdepth.runtime.distributed_flags import Job, find_job
+    from robustdepth.runtime.job import Job, find_job
 
     manifest = yaml.safe_load(MANIFEST.read_text())
     (hosts,) = manifest["spec"]["replicatedJobs"]

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.data import frames, kitti_odometry, kitti_raw, packed
 from robustdepth.data.clips import Frame, Recording, pair_views
-from robustdepth.data.proxies import Proxies, open_proxies
+from robustdepth.data.stereo.proxies import Proxies, open_proxies
 from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.types import STEREO

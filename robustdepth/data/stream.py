@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.images import BadImage
-from robustdepth.data.sgm import add_sgm
 from robustdepth.data.source import FILES, SGM, TRUTH, Example, Source, build_source, disparity_from, world_count
+from robustdepth.data.stereo.sgm import add_sgm
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_range, stereo_disparity
 from robustdepth.types import Batch, Camera

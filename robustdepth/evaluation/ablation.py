@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from robustdepth.conditions.corruptions import check_corruptions, check_severities
+from robustdepth.conditions.corruptions.benchmark import check_corruptions, check_severities
 from robustdepth.errors import UserError
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.report import REPORT

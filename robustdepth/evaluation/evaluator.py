@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from robustdepth.evaluation.frame import Frame
+from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol, resolve_alignment
 from robustdepth.evaluation.result import Metrics, Result, mean_metrics
@@ -51,7 +51,7 @@ def evaluate(
         return sample, predictor.prepare(index, sample)
 
     def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
-        frame = Frame(protocol, rule, sample)
+        frame = ScoredFrame(protocol, rule, sample)
         frame.check(inverse)
         return {key: frame.score(values) for key, values in {"model": inverse, **baselines}.items()}
 

@@ -14,7 +14,7 @@ from robustdepth.evaluation.result import Metrics
 from robustdepth.types import EvalSample
 
 
-class Frame:
+class ScoredFrame:
     """Ground truth of one sample, to score several predictions on it.
 
     Raises UserError where the sample has no valid ground truth, or (unless the protocol allows it) one of another size

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from robustdepth.evaluation.frame import Frame
+from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol
 from robustdepth.evaluation.result import Result
-from robustdepth.evaluation.robustness import Robustness
+from robustdepth.evaluation.robustness.corruptions import Robustness
 from robustdepth.evaluation.samples import Samples
 
 WORST_ERROR = 0.5  # |g - p| / g shown in the brightest colour
@@ -33,7 +33,7 @@ def write_panels(
     step, panels = predictor.batch_size, []
     inverse = [values for first in range(0, len(chosen), step) for values in predictor.infer(prepared[first:][:step])]
     for rank, (index, sample) in enumerate(zip(chosen, shown, strict=True)):
-        frame = Frame(protocol, result.alignment, sample)
+        frame = ScoredFrame(protocol, result.alignment, sample)
         depth = frame.depth(inverse[rank])
         file = f"{result.name.split('[')[0]}_{rank}.png"
         size = max(sample.image.shape[:2], depth.shape)  # they differ where ground truth has a size of its own

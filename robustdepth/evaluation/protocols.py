@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from robustdepth.data.datasets import DATASETS
+from robustdepth.data.benchmarks.datasets import DATASETS
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.alignment import check_alignment, default_alignment
 
@@ -35,7 +35,7 @@ class Protocol:
     alignment: str = "by scale"  # "by scale": median for relative models, none for metric ones
     resize: Resize = "inverse_bilinear"  # how predictions reach the ground truth's size
     count: int | None = None  # images the published protocol has; None: any number, stated in the report
-    dataset: str = ""  # of data.datasets, for truth "dataset"; the protocol's name is that of its condition
+    dataset: str = ""  # of data.benchmarks.datasets, for truth "dataset"; the protocol's name is that of its condition
     own_size: bool = False  # ground truth of another size than the image
 
 

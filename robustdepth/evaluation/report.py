@@ -10,7 +10,7 @@ from typing import Any
 from robustdepth.errors import UserError
 from robustdepth.evaluation.pictures import bars_file
 from robustdepth.evaluation.result import Metrics, Result
-from robustdepth.evaluation.robustness import Robustness
+from robustdepth.evaluation.robustness.corruptions import Robustness
 
 REPORT = "report.json"
 Panels = Mapping[str, Sequence[tuple[str, str]]]  # result name -> (caption, file)

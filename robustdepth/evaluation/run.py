@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from robustdepth.conditions.corruptions import SEVERITIES, check_corruptions, check_severities, check_size
+from robustdepth.conditions.corruptions.benchmark import SEVERITIES, check_corruptions, check_severities, check_size
 from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
-from robustdepth.evaluation.consistency import VIDEO_PROTOCOLS, evaluate_videos, open_videos
 from robustdepth.evaluation.evaluator import evaluate
-from robustdepth.evaluation.masks import MASKS, check_selective, evaluate_masks
-from robustdepth.evaluation.odometry import ODOMETRY, evaluate_odometry, open_sequence
 from robustdepth.evaluation.pictures import write_bars, write_panels
 from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor
 from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, get_protocol, resolve_alignment
 from robustdepth.evaluation.report import open_output, robustness_summary, summary, write_report
 from robustdepth.evaluation.result import Result
-from robustdepth.evaluation.robustness import Baseline, Robustness, evaluate_corruptions, find_baseline
+from robustdepth.evaluation.robustness.corruptions import Baseline, Robustness, evaluate_corruptions, find_baseline
+from robustdepth.evaluation.robustness.weather import WeatherSamples, under_weather
 from robustdepth.evaluation.samples import Samples, protocol_samples
-from robustdepth.evaluation.segmentation import WORLD, evaluate_segmentation
-from robustdepth.evaluation.stereo import STEREO_PROTOCOL, evaluate_stereo
-from robustdepth.evaluation.weather import WeatherSamples, under_weather
+from robustdepth.evaluation.tasks.masks import MASKS, check_selective, evaluate_masks
+from robustdepth.evaluation.tasks.odometry import ODOMETRY, evaluate_odometry, open_sequence
+from robustdepth.evaluation.tasks.segmentation import WORLD, evaluate_segmentation
+from robustdepth.evaluation.tasks.stereo import STEREO_PROTOCOL, evaluate_stereo
+from robustdepth.evaluation.video.protocols import VIDEO_PROTOCOLS, evaluate_videos, open_videos
 from robustdepth.runtime.bundle import read_model, task_of
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions

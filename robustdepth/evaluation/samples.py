@@ -57,8 +57,8 @@ def protocol_samples(
 
 def _dataset_samples(protocol: Protocol, data_root: str, split: str, drives: Sequence[str]) -> Samples:
     """The frames of a public dataset, as its publishers pack it or as `prepare evaluation` does."""
-    from robustdepth.data.datasets import DATASETS, open_condition
-    from robustdepth.data.packed_evaluation import is_packed, open_packed
+    from robustdepth.data.benchmarks.datasets import DATASETS, open_condition
+    from robustdepth.data.benchmarks.packed import is_packed, open_packed
 
     if not data_root:
         where = DATASETS[protocol.dataset].layout

@@ -14,7 +14,7 @@ from robustdepth.data.source import uses_proxy
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
 from robustdepth.imaging.resize import resize_map
-from robustdepth.methods import selective, semantics, structure, texture, weather
+from robustdepth.methods import reprojection, selective, semantics, texture, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.second_view import second_view_terms
 from robustdepth.methods.transfer import Transfer, transfer_terms
@@ -122,19 +122,21 @@ def make_loss_fn(
         forward = None
         if has_temporal:
             assert pose_net is not None
-            forward, pose_stats = run(pose_net, "pose", params, stats, *structure.temporal_pairs(views))
+            forward, pose_stats = run(pose_net, "pose", params, stats, *reprojection.temporal_pairs(views))
             new_stats |= pose_stats
-        motions = structure.motions_of(views.clean, forward)
-        losses, watched, images = structure.structure_terms(output.disparities, motions, views.clean, config, mask_key)
+        motions = reprojection.motions_of(views.clean, forward)
+        losses, watched, images = reprojection.reprojection_terms(
+            output.disparities, motions, views.clean, config, mask_key
+        )
         if weights.velocity and has_temporal:
-            losses["velocity"] = structure.velocity_term(motions, views.clean)
+            losses["velocity"] = reprojection.velocity_term(motions, views.clean)
         if weights.geometric:
 
             def depth_of(image: Array) -> Array:
                 return full_depth(run(depth_net, "depth", params, stats, image)[0].disparities[0])
 
             depth = full_depth(output.disparities[0])
-            losses["geometric"] = structure.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
+            losses["geometric"] = reprojection.geometric_term(depth, motions, views.clean, depth_of, views.seen_sources)
         students = {"clean": [output.decoded], "perturbed": []}
         for name, changed in second_views(views, output.disparities[0], key, step).items():
             second, depth_stats = run(depth_net, "depth", params, stats | new_stats, changed)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.geometry.depth import disparity_to_depth
 from robustdepth.imaging.resize import resize_map
-from robustdepth.methods.structure import Motions, structure_terms
+from robustdepth.methods.reprojection import Motions, reprojection_terms
 from robustdepth.types import Array, Batch, Term
 
 
@@ -34,16 +34,16 @@ def second_view_terms(
       second: disparities of the changed view, same shapes.
       motions: T_{target -> source} found from the clear views; no gradient reaches them from here.
       batch: clear float images.
-      error: photometric error of the clear depth, `structure_terms`' image of that name.
+      error: photometric error of the clear depth, `reprojection_terms`' image of that name.
       config: the whole config; with `loss.bidirectional` the better depth teaches the other, pixel by pixel, else the
         clear one always teaches.
-      key: the one `structure_terms` got for the clear view, so that both depths meet the same auto-mask.
+      key: the one `reprojection_terms` got for the clear view, so that both depths meet the same auto-mask.
 
     Returns:
       "photometric", where the second depth warps the clean sources to the clean target, and "consistency", both
       unweighted.
     """
-    losses, _, images = structure_terms(second, lax.stop_gradient(motions), batch, config, key)
+    losses, _, images = reprojection_terms(second, lax.stop_gradient(motions), batch, config, key)
     first_is_better = lax.stop_gradient(error <= images["error"]) | (not config.loss.bidirectional)
     share = first_is_better.astype(jnp.float32)
     term = pseudo_supervision(first, second, share, config.model.min_depth, config.model.max_depth)

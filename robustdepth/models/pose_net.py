@@ -25,7 +25,9 @@ class PoseHead(nn.Module):
 
 
 class PoseNet(nn.Module):
-    """Two images in [0, 1] to axis-angle (3, radians) and translation (3) of T_{target -> source}, times `scale`.
+    """Two images in [0, 1] to axis-angle (3, radians) and translation (3) of T_{first -> second}, times `scale`.
+
+    Training shows it pairs in the order of time alone, first the earlier image.
 
     Raises `UserError` where the image size is no multiple of 16.
     """
@@ -36,10 +38,10 @@ class PoseNet(nn.Module):
 
     def __call__(
         self,
-        target: Float[Array, "batch height width 3"],
-        source: Float[Array, "batch height width 3"],
+        first: Float[Array, "batch height width 3"],
+        second: Float[Array, "batch height width 3"],
         train: bool,
     ) -> Float[Array, "batch 6"]:
-        check_image_size(*target.shape[1:3])
-        features = self.encoder(jnp.concatenate([target, source], axis=-1), train)
+        check_image_size(*first.shape[1:3])
+        features = self.encoder(jnp.concatenate([first, second], axis=-1), train)
         return self.scale * self.head(features[32])

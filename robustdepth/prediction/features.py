@@ -17,8 +17,8 @@ from robustdepth.models.build import build_depth_net
 from robustdepth.prediction.colormap import ColorRange, colorize
 from robustdepth.prediction.sheet import contact_sheet
 from robustdepth.runtime import sharding
-from robustdepth.runtime.experts import load_expert
 from robustdepth.runtime.inference import DepthModel, load_model
+from robustdepth.teachers.experts import load_expert
 
 SEED = 1  # of the worlds
 Maps = Mapping[str, np.ndarray]  # row -> [image, rows, columns, channels]

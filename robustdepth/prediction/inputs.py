@@ -16,7 +16,7 @@ from robustdepth.prediction.video import VideoReader
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
+class InputImage:
     """One picture to predict."""
 
     name: str  # of its results, without ending
@@ -46,14 +46,14 @@ class Input:
         except UserError:
             return 0
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[InputImage]:
         """Its frames in order. Raises UserError where it is damaged, after the frames that could be read."""
         if self.is_video:
             video = VideoReader(self.path, MAX_PIXELS)
             for i, image in enumerate(video):
-                yield Frame(f"{self.name}/{i:06d}", image, self.name, video.rate)
+                yield InputImage(f"{self.name}/{i:06d}", image, self.name, video.rate)
         else:
-            yield Frame(self.name, read_image(self.path))
+            yield InputImage(self.name, read_image(self.path))
 
 
 def find_inputs(paths: Sequence[str]) -> tuple[list[Input], list[str]]:

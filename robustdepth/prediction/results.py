@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from robustdepth.errors import UserError, nearest
 from robustdepth.prediction.colormap import ColorRange, colorize
-from robustdepth.prediction.inputs import Frame
+from robustdepth.prediction.inputs import InputImage
 from robustdepth.prediction.pointcloud import points, write_ply
 from robustdepth.prediction.predictor import resize_map
 from robustdepth.prediction.video import VideoWriter
@@ -49,7 +49,9 @@ class ResultWriter:
         self._spooled: list[tuple[str, str, float, tuple[int, ...]]] = []  # name, video, rate, size
         self._samples: list[np.ndarray] = []
 
-    def write(self, frame: Frame, prediction: Prediction, inverse_depth: Float[np.ndarray, "height width"]) -> None:
+    def write(
+        self, frame: InputImage, prediction: Prediction, inverse_depth: Float[np.ndarray, "height width"]
+    ) -> None:
         """Writes one frame's results; `inverse_depth` is the network's own map of the same frame."""
         (self.folder / frame.name).parent.mkdir(exist_ok=True)
         if "png" in self.kinds:

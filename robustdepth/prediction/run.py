@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from robustdepth.data.frames import make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
-from robustdepth.prediction.inputs import Frame, Input, find_inputs
+from robustdepth.prediction.inputs import Input, InputImage, find_inputs
 from robustdepth.prediction.pointcloud import camera_from_field_of_view
 from robustdepth.prediction.predictor import Predictor, check_camera
 from robustdepth.prediction.results import PNG_FACTOR, ResultWriter
@@ -106,7 +106,7 @@ def _predict_all(
         return progress.n
 
 
-def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str]) -> Iterator[Frame]:
+def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str]) -> Iterator[InputImage]:
     """The frames that can be read; what cannot, or does not fit the camera, becomes a sentence in `problems`."""
     for entry in inputs:
         try:

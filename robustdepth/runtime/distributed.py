@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
-from robustdepth.runtime.distributed_flags import Job
+from robustdepth.runtime.job import Job
 from robustdepth.types import PyTree
 
 USER_ERROR, CRASH, TRY_AGAIN = 2, 1, 75  # exit statuses; the last is EX_TEMPFAIL of sysexits.h

@@ -67,15 +67,17 @@ class DepthModel:
         return _inverse_depth(network, model.min_depth, model.max_depth, self.variables["depth"], images)
 
     def relative_pose(
-        self, target: Float[Array, "batch height width 3"], source: Float[Array, "batch height width 3"]
+        self, first: Float[Array, "batch height width 3"], second: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch 4 4"]:
-        """T_{target -> source}: takes points from the target camera's frame into the source camera's.
+        """T_{first -> second}: takes points from the first camera's frame into the second camera's.
+
+        Give the earlier image first: the network has seen no other order. For motion backwards invert the answer.
 
         Raises UserError for a network that was trained without a pose network (stereo only).
         """
         if "pose" not in self.variables:
             raise UserError(f"{self.path} has no pose network: it was trained with views={self.config.data.views}.")
-        return _relative_pose(build_pose_net(self.config.model), self.variables["pose"], target, source)
+        return _relative_pose(build_pose_net(self.config.model), self.variables["pose"], first, second)
 
 
 def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
@@ -111,8 +113,8 @@ def _inverse_depth(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _relative_pose(network: nn.Module, variables: PyTree, target: JaxArray, source: JaxArray) -> Array:
-    vector: Any = network.apply(variables, target, source, train=False)
+def _relative_pose(network: nn.Module, variables: PyTree, first: JaxArray, second: JaxArray) -> Array:
+    vector: Any = network.apply(variables, first, second, train=False)
     return matrix_from_vector(vector[..., :3], vector[..., 3:])
 
 

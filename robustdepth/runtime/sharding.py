@@ -46,7 +46,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Every array whole on every device of the mesh; as it is where these hold none (`runtime.topology`)."""
+    """Every array whole on every device of the mesh; as it is where these hold none (`compiling.topology`)."""
     exists = set(mesh.devices.flat) <= set(jax.devices())
     return jax.device_put(tree, replicated(mesh)) if exists else tree
 

@@ -16,15 +16,15 @@ from ml_collections import ConfigDict
 from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.source import uses_proxy
 from robustdepth.interop.convert import load_pretrained
+from robustdepth.methods.expert_training import make_segmentation_loss
 from robustdepth.methods.objective import make_loss_fn, uses_semantics, uses_transfer
-from robustdepth.methods.segmentation import make_segmentation_loss
 from robustdepth.methods.semantics import graph_for, init_graph
-from robustdepth.methods.stereo import make_stereo_loss
+from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
 from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
 from robustdepth.runtime import sharding
-from robustdepth.runtime.experts import load_expert, open_expert_cache
-from robustdepth.runtime.stereo_teacher import load_teacher, read_pretrained
+from robustdepth.teachers.experts import load_expert, open_expert_cache
+from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
 from robustdepth.types import TEMPORAL, Batch, PyTree, TrainState

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from robustdepth.data.datasets import DATASETS, open_condition
+from robustdepth.data.benchmarks.datasets import DATASETS, open_condition
 from robustdepth.types import EvalSample
 
 

@@ -1,0 +1,1 @@
+"""The sub-commands of robustdepth.prepare: their arguments, and what they do."""

@@ -1,0 +1,1 @@
+"""Public evaluation datasets: one module each, listed in datasets.py."""

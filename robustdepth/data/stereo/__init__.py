@@ -1,0 +1,1 @@
+"""Stereo pairs, semi-global matching, and the disparities kept beside recordings."""

@@ -1,0 +1,1 @@
+"""Evaluation under corruptions and under rendered weather."""

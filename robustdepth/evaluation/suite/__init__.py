@@ -1,0 +1,1 @@
+"""Several models under every protocol that the data at hand allow, side by side."""

@@ -1,0 +1,1 @@
+"""Evaluation of what is no depth map: disparity, masks, segmentation, motion."""

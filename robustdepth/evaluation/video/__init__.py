@@ -1,0 +1,1 @@
+"""Evaluation of consecutive frames: temporal consistency."""

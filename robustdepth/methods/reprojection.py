@@ -1,0 +1,164 @@
+"""Depth structure consistency: the self-supervised base of both papers (METHOD.md section 1).
+
+A depth is right when the neighbouring views, warped by it, rebuild the target: I_{s->t} = I_s<proj(D_t, T_{t->s}, K)>.
+**[paper]** view synthesis and a photometric loss on it; **[ours]** the form of the error, the minimum over sources,
+auto-masking and smoothness, which follow Godard et al., ICCV 2019.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from robustdepth.geometry import se3
+from robustdepth.geometry.depth import disparity_to_depth
+from robustdepth.geometry.warp import bilinear_sample, inside, reproject, synthesise
+from robustdepth.imaging.resize import resize_image, resize_map
+from robustdepth.imaging.retinex import decompose
+from robustdepth.imaging.ssim import moments
+from robustdepth.losses.consistency import geometric_consistency, masked_mean, velocity_error
+from robustdepth.losses.photometric import identity_error, photometric_error, select
+from robustdepth.losses.smoothness import smoothness
+from robustdepth.methods.augment import Views
+from robustdepth.numerics import safe_norm
+from robustdepth.types import PREVIOUS, STEREO, TEMPORAL, Array, Batch, Term
+
+Motions = list[Array]  # per source, T_{target -> source} as Float [batch, 4, 4]
+
+
+def temporal_pairs(views: Views) -> tuple[Array, Array]:
+    """Image pairs (first, second) in the order of time, all pairs of a sample after each other, as one larger batch.
+
+    So no image leaves the device that holds its sample. The pose network always sees motion run forward; `motions_of`
+    turns its answer round where the source came first.
+    """
+    firsts, seconds = [], []
+    for s, name in enumerate(views.clean.source_names):
+        if name in TEMPORAL:
+            source = views.seen_sources[:, s]
+            firsts.append(source if name == PREVIOUS else views.seen_target)
+            seconds.append(views.seen_target if name == PREVIOUS else source)
+    first, second = (jnp.stack(images, axis=1) for images in (firsts, seconds))
+    return first.reshape(-1, *first.shape[2:]), second.reshape(-1, *second.shape[2:])
+
+
+def motions_of(batch: Batch, forward: Float[Array, "pairs 6"] | None) -> Motions:
+    """T_{target -> source} of every source: the pose network's answer, or the rig's baseline for the stereo view.
+
+    Args:
+      forward: axis-angle and translation first -> second of `temporal_pairs`; None where no source is temporal.
+    """
+    motions, pair = [], 0
+    by_sample = None if forward is None else forward.reshape(batch.target.shape[0], -1, 6)
+    for name in batch.source_names:
+        if name == STEREO:
+            motions.append(se3.stereo_motion(batch.baseline))
+            continue
+        assert by_sample is not None
+        vector = by_sample[:, pair]
+        motion = se3.matrix_from_vector(vector[:, :3], vector[:, 3:])
+        motions.append(se3.inverse(motion) if name == PREVIOUS else motion)
+        pair += 1
+    return motions
+
+
+def reprojection_terms(
+    disparities: Sequence[Array], motions: Motions, batch: Batch, config: ConfigDict, key: Array
+) -> tuple[dict[str, Term], dict[str, Term], dict[str, Array]]:
+    """The losses of section 1 for the four scales of one depth prediction.
+
+    Args:
+      disparities: sigmoid disparities, scale k of size [batch, height / 2^k, width / 2^k].
+      motions: T_{target -> source} per source.
+      batch: float images, not jittered.
+      config: the whole config; `model` gives the depth range and `loss` the options.
+      key: for the tie-breaking noise of the auto-mask.
+
+    Returns:
+      losses ("photometric", "smoothness", unweighted), quantities to watch, and images of the first sample to show.
+    """
+    size = batch.camera.size
+    target = moments(batch.target)
+    sources = [batch.sources[:, s] for s in range(len(batch.source_names))]
+    share = config.loss.ssim_share
+    minimum = config.loss.min_reprojection
+    still = None
+    if config.loss.auto_mask:
+        unwarped = [photometric_error(target, source, share) for source in sources]
+        still = identity_error(unwarped, batch.source_valid, key, minimum=minimum)
+    edges = depth_edges(batch.target, config)
+    photometric, smooth, selections = [], [], []
+    for scale, disparity in enumerate(disparities):
+        depth = disparity_to_depth(resize_map(disparity, size), config.model.min_depth, config.model.max_depth)
+        rebuilt = [synthesise(s, depth, batch.camera, motion)[0] for s, motion in zip(sources, motions, strict=True)]
+        errors = [photometric_error(target, view, share) for view in rebuilt]
+        selection = select(errors, still, batch.source_valid, minimum=minimum)
+        photometric.append(masked_mean(selection.error, selection.counts))
+        smooth.append(smoothness(disparity, resize_image(edges, disparity.shape[1:3])) / 2**scale)
+        selections.append((selection, depth, rebuilt))
+    selection, depth, rebuilt = selections[0]
+    losses = {
+        "photometric": Term(jnp.mean(jnp.stack([t.value for t in photometric])), photometric[0].count),
+        "smoothness": Term(jnp.mean(jnp.stack(smooth)), jnp.float32(batch.target.shape[0])),
+    }
+    images = {"target": batch.target, "rebuilt": rebuilt[-1], "disparity": disparities[0], "error": selection.error}
+    return losses, watched(depth, selection, motions, batch), images
+
+
+def depth_edges(image: Float[Array, "batch height width 3"], config: ConfigDict) -> Array:
+    """The image whose edges may carry depth edges (1.4): the target, or **[ours]** three times its illumination.
+
+    Illumination is what Retinex holds for structure: smooth where only texture changes. The factor makes up for its
+    blur.
+    """
+    if config.loss.smooth_edges == "image":
+        return image
+    return 3.0 * decompose(image, config.texture.illumination).illumination
+
+
+def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
+    """What tells a healthy training from a collapsed one: see `training.health`."""
+    samples = jnp.float32(depth.shape[0])
+    mean = jnp.mean(depth, axis=(1, 2))
+    quantities = {
+        "depth_spread": Term(jnp.mean(jnp.std(depth, axis=(1, 2)) / mean), samples),
+        "depth_mean": Term(jnp.mean(mean), samples),
+        "auto_mask": masked_mean(selection.automasked.astype(jnp.float32), selection.counts),
+    }
+    lengths = [safe_norm(m[:, :3, 3]) for m, n in zip(motions, batch.source_names, strict=True) if n in TEMPORAL]
+    if lengths:
+        quantities["translation"] = Term(jnp.mean(jnp.stack(lengths)), samples * len(lengths))
+    return quantities
+
+
+def velocity_term(motions: Motions, batch: Batch) -> Term:
+    """How far the predicted motions are from the distance the vehicle travelled, where its speed is known (1.7)."""
+    errors = [
+        velocity_error(motion[:, :3, 3], batch.speed[:, s])
+        for s, (motion, name) in enumerate(zip(motions, batch.source_names, strict=True))
+        if name in TEMPORAL
+    ]
+    return merge(errors)
+
+
+def geometric_term(
+    depth: Array, motions: Motions, batch: Batch, depth_of: Callable[[Array], Array], seen_sources: Array
+) -> Term:
+    """Depth carried into each source against the depth predicted there (1.5) **[ours]**.
+
+    No gradient reaches the sampled depth: it is sampled as an image, and every view is a target in its turn.
+    """
+    terms = []
+    for s, motion in enumerate(motions):
+        coordinates, carried = reproject(depth, batch.camera, motion)
+        sampled = bilinear_sample(depth_of(seen_sources[:, s])[..., None], coordinates)[..., 0]
+        valid = inside(coordinates, carried, batch.camera.size) & batch.source_valid[:, s, None, None]
+        terms.append(geometric_consistency(carried, sampled, valid))
+    return merge(terms)
+
+
+def merge(terms: Sequence[Term]) -> Term:
+    """One mean of several, weighted by their counts."""
+    count = sum(t.count for t in terms)
+    return Term(sum(t.value * t.count for t in terms) / jnp.maximum(count, 1.0), count)

@@ -1,0 +1,340 @@
+"""Jobs of several processes on one machine: real ones, Gloo over loopback; what differs must be the speed alone."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from robustdepth.errors import UserError
+from robustdepth.runtime import sharding
+from robustdepth.runtime.checkpoint import committed_steps, load_weights
+from robustdepth.runtime.job import Job, find_job
+from tests.conftest import REPOSITORY, takes_minutes
+from tests.recordings import write_clip
+from tests.tiny import random_batch, tiny_config
+
+DEVICES = 4  # of all processes together
+STEPS = 8
+SMALL = (
+    "--config.image_size=(32, 64)",
+    "--config.batch_size=8",
+    "--config.data.threads=1",
+    "--config.model.encoder=resnet_tiny",
+    "--config.model.pretrained=",
+    "--config.model.freeze_encoder=False",
+    "--config.model.scales=1",
+    "--config.optimizer.warmup_steps=0",
+    f"--config.optimizer.steps={STEPS}",
+    "--config.checkpoint.every=2",
+    "--config.log.every=1",
+    "--config.health.min_spread=0.0",
+)
+FOREVER = ("--config.optimizer.steps=1000000", "--config.checkpoint.every=20", "--config.log.every=20")
+# tensorboardX spends seconds on importing torch where that is installed.
+WITHOUT_TORCH = """
+import runpy, sys
+sys.modules["torch"] = None
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("clip") / "clip"
+    write_clip(folder, count=20)
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(
+    clip: pathlib.Path,
+    workdir: pathlib.Path,
+    *extra: str,
+    processes: int = 1,
+    only: int | None = None,
+    module: str = "tests.distributed_worker",
+    own: dict[int, tuple[str, ...]] | None = None,
+) -> list[subprocess.Popen]:
+    """Starts a job: `extra` flags for all of its processes, `own` ones for some; with `only`, just that process."""
+    devices = f"--xla_force_host_platform_device_count={DEVICES // processes}"
+    port = free_port()
+    started = []
+    for process in range(processes) if only is None else [only]:
+        job = (f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={process}")
+        command = [
+            sys.executable,
+            "-c",
+            WITHOUT_TORCH,
+            module,
+            "--config=configs/overfit_clip.py",
+            f"--workdir={workdir}",
+        ]
+        command += [f"--config.data.root={clip}", *SMALL, *(job if processes > 1 else ()), *extra]
+        started.append(
+            subprocess.Popen(
+                [*command, *(own or {}).get(process, ())],
+                cwd=REPOSITORY,
+                env=os.environ | {"XLA_FLAGS": devices},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+def finish(job: list[subprocess.Popen]) -> list[Ended]:
+    ended = []
+    for process in job:
+        out, err = process.communicate(timeout=240)
+        ended.append(Ended(process.returncode, out, err))
+    return ended
+
+
+def succeed(job: list[subprocess.Popen]) -> list[Ended]:
+    ended = finish(job)
+    assert [process.status for process in ended] == [0] * len(job), ended
+    return ended
+
+
+def await_checkpoint(job: list[subprocess.Popen], workdir: pathlib.Path) -> None:
+    while not committed_steps(workdir / "checkpoints"):
+        assert all(process.poll() is None for process in job), finish(job)
+        time.sleep(0.01)
+
+
+def losses(workdir: pathlib.Path) -> list[float]:
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [row["loss"] for row in rows]
+
+
+def kernel(workdir: pathlib.Path) -> np.ndarray:
+    return load_weights(workdir, STEPS).params["depth"]["kernel"]
+
+
+@pytest.fixture(scope="module")
+def alone(clip, tmp_path_factory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    succeed(start(clip, workdir))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def pair(clip, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a job of two processes."""
+    workdir = tmp_path_factory.mktemp("pair") / "run"
+    first, second = succeed(start(clip, workdir, processes=2))
+    assert "trained to step 8" in first.out
+    assert "step" not in second.out  # process 0 speaks for all
+    return workdir
+
+
+def test_losses_are_the_same_with_two_processes(alone, pair):
+    np.testing.assert_allclose(losses(pair), losses(alone), rtol=1e-6)  # sums of four numbers in another order
+    np.testing.assert_allclose(kernel(pair), kernel(alone), rtol=1e-5)
+
+
+def test_losses_are_the_same_with_four_processes(clip, alone, tmp_path):
+    succeed(start(clip, tmp_path / "run", processes=4))
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on(clip, alone, pair, tmp_path, before, after):
+    workdir = shutil.copytree(pair if before == 2 else alone, tmp_path / "run")
+    (workdir / "finished").unlink()
+    for step in committed_steps(workdir / "checkpoints")[1:]:
+        shutil.rmtree(workdir / "checkpoints" / str(step))
+    step = committed_steps(workdir / "checkpoints")[-1]
+    assert step < STEPS
+    ended = succeed(start(clip, workdir, processes=after))
+    assert f"going on from the checkpoint of step {step}" in ended[0].out
+    np.testing.assert_allclose(losses(workdir), losses(alone), rtol=1e-6)
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_all_and_training_goes_on_exactly(clip, pair, tmp_path):
+    workdir = shutil.copytree(pair, tmp_path / "run")
+    (workdir / "finished").unlink()
+    newest = committed_steps(workdir / "checkpoints")[-1]
+    for file in (workdir / "checkpoints" / str(newest)).rglob("*"):
+        if file.is_file() and "d" in file.parent.name:
+            file.write_bytes(b"damaged")
+    ended = succeed(start(clip, workdir, processes=2))
+    assert all(f"checkpoint of step {newest} is damaged" in process.err for process in ended)
+    assert losses(workdir) == losses(pair)  # with as many processes, bitwise
+    np.testing.assert_array_equal(kernel(workdir), kernel(pair))
+
+
+def test_a_lost_process_ends_the_others_and_the_job_goes_on(clip, tmp_path):
+    job = start(clip, tmp_path / "run", "--lost_seconds=20", *FOREVER, processes=2)
+    await_checkpoint(job, tmp_path / "run")
+    job[1].kill()
+    began = time.monotonic()
+    left, _ = finish(job)
+    assert time.monotonic() - began < 60
+    assert left.status not in (0, None)
+    assert "lost another process" in left.err or "another task died" in left.err
+    step = committed_steps(tmp_path / "run" / "checkpoints")[-1]
+    stop = (*FOREVER, "--config.log.every=1")
+    job = start(clip, tmp_path / "run", *stop, processes=2)
+    while not any(step < saved for saved in committed_steps(tmp_path / "run" / "checkpoints")):
+        assert all(process.poll() is None for process in job), finish(job)
+        time.sleep(0.01)
+    job[0].send_signal(signal.SIGTERM)
+    first, _ = succeed(job)
+    assert f"going on from the checkpoint of step {step}" in first.out
+
+
+def test_sigterm_at_one_process_stops_all_at_one_step(clip, tmp_path):
+    job = start(clip, tmp_path / "run", *FOREVER, processes=2)
+    await_checkpoint(job, tmp_path / "run")
+    job[1].send_signal(signal.SIGTERM)
+    first, _ = succeed(job)
+    saved = committed_steps(tmp_path / "run" / "checkpoints")[-1]
+    assert f"stopped by SIGTERM; saved at step {saved}" in first.out
+    assert not (tmp_path / "run" / "finished").exists()
+
+
+def test_different_configs_are_refused_on_every_process(clip, tmp_path):
+    ended = finish(start(clip, tmp_path / "run", processes=2, own={1: ("--config.optimizer.learning_rate=0.5",)}))
+    for process in ended:
+        assert process.status == 2, ended
+        assert "config.optimizer.learning_rate is 0.0003 on process 0 and 0.5 on process 1" in process.err
+        assert "Traceback" not in process.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdirs_that_are_not_shared_are_refused_on_every_process(clip, pair, tmp_path):
+    """Half of the job would resume from another step."""
+    workdirs = [shutil.copytree(pair, tmp_path / name) for name in "ab"]
+    for workdir in workdirs:
+        (workdir / "finished").unlink()
+    steps = committed_steps(workdirs[1] / "checkpoints")
+    shutil.rmtree(workdirs[1] / "checkpoints" / str(steps[-1]))
+    ended = finish(start(clip, workdirs[0], processes=2, own={1: (f"--workdir={workdirs[1]}",)}))
+    for process in ended:
+        assert process.status == 2, ended
+        assert f"({steps[-1]} on process 0, {steps[-2]} on process 1)" in process.err
+
+
+def test_steps_that_are_not_finite_stop_every_process_with_the_cause(clip, tmp_path):
+    ended = finish(start(clip, tmp_path / "run", "--broken_after=2", processes=2))
+    for process in ended:
+        assert process.status == 2, ended
+        assert "5 steps in a row up to step 7 were not finite" in process.err
+    with np.load(tmp_path / "run" / "bad_batches" / "7.npz") as kept:
+        assert kept["target"].shape == (8, 32, 64, 3)  # the rows of both
+
+
+def test_what_one_process_refuses_all_do(clip, pair):
+    flags = ("--config.optimizer.learning_rate=0.5", "--config.optimizer.steps=9")
+    for process in finish(start(clip, pair, *flags, processes=2)):
+        assert process.status == 2
+        assert "belongs to another experiment" in process.err
+
+
+@pytest.mark.parametrize(("process", "sentence"), [(1, "does not reach process 0"), (0, "process 0 waits for 1 more")])
+def test_a_job_that_does_not_meet_ends_with_a_sentence(clip, tmp_path, process, sentence):
+    began = time.monotonic()
+    (ended,) = finish(start(clip, tmp_path / "run", "--join_seconds=3", processes=2, only=process))
+    assert time.monotonic() - began < 60
+    assert ended.status == 75
+    assert sentence in ended.err.splitlines()[-1]
+    assert "within --join_seconds=3" in ended.err
+
+
+@takes_minutes
+def test_the_real_networks_learn_the_same_in_two_processes(clip, tmp_path):
+    steps = ("--config.optimizer.steps=2", "--config.batch_size=4")
+    for processes in (1, 2):
+        succeed(start(clip, tmp_path / str(processes), *steps, processes=processes, module="robustdepth.train"))
+    np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=1e-6)
+
+
+NO_FLAGS = Job("explicit", processes=0, process=-1)
+STEP = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}
+JOBSET = {
+    "JOBSET_NAME": "robustdepth",
+    "REPLICATED_JOB_NAME": "hosts",
+    "JOB_COMPLETION_INDEX": "1",
+    "JAX_NUM_PROCESSES": "2",
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "job"),
+    [
+        ("auto", {}, Job("off")),
+        ("auto", {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Job("off")),  # the batch script
+        ("auto", STEP | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}, Job("off")),  # an interactive shell
+        ("auto", STEP, Job("slurm", "", 4, 3)),
+        ("auto", STEP | {"CUDA_VISIBLE_DEVICES": "0,1"}, Job("slurm", "", 4, 3, (1,))),
+        ("auto", STEP | {"CUDA_VISIBLE_DEVICES": "1"}, Job("slurm", "", 4, 3)),  # SLURM has dealt them out
+        ("auto", JOBSET, Job("kubernetes", "robustdepth-hosts-0-0.robustdepth:55527", 2, 1)),
+        ("auto", {"TPU_WORKER_HOSTNAMES": "a,b"}, Job("tpu")),
+        ("auto", {"TPU_WORKER_HOSTNAMES": "a"}, Job("off")),
+        ("off", STEP, Job("off")),
+    ],
+)
+def test_a_job_is_found_in_the_environment(mode, environment, job):
+    assert find_job(mode, NO_FLAGS, environment) == job
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "sentence"),
+    [
+        ("slurm", NO_FLAGS, "has no SLURM_JOB_ID, SLURM_STEP_NODELIST"),
+        ("kubernetes", NO_FLAGS, "has no JOBSET_NAME"),
+        ("explicit", NO_FLAGS, "is no HOST:PORT"),
+        ("explicit", Job("explicit", "host:1", 2, 2), "counted from 0"),
+        ("off", Job("explicit", "host:1", 2, 1), "go with --distributed=explicit"),
+    ],
+)
+def test_flags_that_cannot_be_right_are_refused(mode, flags, sentence):
+    with pytest.raises(UserError, match=sentence):
+        find_job(mode, flags, {})
+
+
+@pytest.mark.parametrize(("processes", "rendered"), [(2, 8), (4, 4), (4, 12)])
+def test_shares_of_recorded_and_rendered_rows_come_to_stand_as_in_one_process(processes, rendered):
+    config = tiny_config()
+    config.batch_size = 16
+    whole = random_batch(config)
+    rows = np.arange(16)
+    shares = zip(np.split(rows[: 16 - rendered], processes), np.split(rows[16 - rendered :], processes), strict=True)
+    given = np.concatenate([np.concatenate(share) for share in shares])  # as the processes hold them
+    mesh = sharding.make_mesh("data")
+    split = jax.device_put(jax.tree.map(lambda leaf: leaf[given], whole), sharding.batch_sharding(mesh))
+    ordered = sharding._parts_in_order(split, mesh, processes, rendered)
+    assert ordered.target.sharding == sharding.batch_sharding(mesh)
+    jax.tree.map(np.testing.assert_array_equal, ordered, whole)
