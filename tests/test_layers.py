@@ -99,6 +99,11 @@ def test_importing_the_package_is_light():
     assert not loaded_after("import robustdepth") & {"jax", "numpy", "flax", "cv2", "PIL", "absl"}
 
 
+def test_only_drawing_waits_for_matplotlib():
+    loaded = loaded_after("import robustdepth.training.loop, robustdepth.evaluation.suite.run")
+    assert "matplotlib" not in loaded
+
+
 def test_no_module_needs_tensorflow_or_torch():
     modules = [name for name in MODULES if package_of(name) != BINARIES]  # those only parse flags
     names = [f"robustdepth.{name.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}" for name in modules]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
+from robustdepth.evaluation.charts import Row, draw_bars
 from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol
@@ -18,7 +18,6 @@ from robustdepth.evaluation.samples import Samples
 
 WORST_ERROR = 0.5  # |g - p| / g shown in the brightest colour
 SHOWN = 3  # best and worst frames each
-BAR, CLEAN = (90, 140, 200), (30, 150, 60)
 
 
 def write_panels(
@@ -50,40 +49,11 @@ def bars_file(result_name: str) -> str:
 
 
 def write_bars(measured: Robustness, folder: pathlib.Path) -> None:
-    """Draws the bar chart of a robustness measurement into `folder`."""
+    """Draws DEE on clean images and under every corruption into `folder`, with marks for the baseline's."""
     folder.mkdir(parents=True, exist_ok=True)
-    chart = draw_bars(measured.dee, measured.baseline.dee, measured.clean_dee)
-    cv2.imwrite(str(folder / bars_file(measured.clean.name)), chart[..., ::-1])
-
-
-def draw_bars(
-    dee: Mapping[str, float], baseline: Mapping[str, float], clean: float
-) -> UInt8[np.ndarray, "height width 3"]:
-    """DEE of every corruption as a bar, its baseline as a black mark, clean images as a green line; smaller is better.
-
-    The scale ends at the largest of them all.
-    """
-    row, left, width = 24, 110, 600  # pixels
-    longest = max(clean, *dee.values(), *(baseline[name] for name in dee))
-    chart = np.full((row * (len(dee) + 2), left + width + 70, 3), 255, np.uint8)
-
-    def place(value: float) -> int:
-        return left + round(width * value / longest)
-
-    def write(text: str, column: int, line: int) -> None:
-        at = column, row * line + 17
-        cv2.putText(chart, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-
-    write("DEE: bars the model, | baseline, green clean images", left, 0)
-    for line, (name, value) in enumerate(dee.items(), start=1):
-        write(name, 4, line)
-        cv2.rectangle(chart, (left, row * line + 4), (place(value), row * line + 19), BAR, -1)
-        mark = place(baseline[name])
-        cv2.line(chart, (mark, row * line + 1), (mark, row * line + 22), (0, 0, 0), 2)
-        write(f"{value:.3f}", max(place(value), mark) + 6, line)
-    cv2.line(chart, (place(clean), row), (place(clean), row * (len(dee) + 1)), CLEAN, 1)
-    write(f"clean {clean:.3f}", place(clean) - 30, len(dee) + 1)
-    return chart
+    rows = [Row("clean", ((0, measured.clean_dee),))]
+    rows += [Row(name, ((0, value),), measured.baseline.dee[name]) for name, value in measured.dee.items()]
+    draw_bars(rows).savefig(folder / bars_file(measured.clean.name), dpi=100)
 
 
 def draw_panel(

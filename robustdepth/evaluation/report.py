@@ -157,7 +157,8 @@ def _markdown(
             parts.append("From above: image, predicted inverse depth, relative error (blue 0, red 0.5). Best first.")
             parts += [f"{caption}\n\n![{caption}](pictures/{file})" for caption, file in panels[result.name]]
         if result.name in robustness:
-            file = bars_file(result.name)
-            parts += [f"### {result.name} under corruptions", robustness_summary(robustness[result.name])]
-            parts.append(f"![DEE of every corruption: model, baseline, clean images](pictures/{file})")
+            measured = robustness[result.name]
+            parts += [f"### {result.name} under corruptions", robustness_summary(measured)]
+            parts.append(f"DEE of the model as bars; the marks are that of {measured.baseline.name}.")
+            parts.append(f"![DEE under every corruption](pictures/{bars_file(result.name)})")
     return "\n\n".join(parts) + "\n"

@@ -13,6 +13,7 @@ from robustdepth.evaluation.protocols import PROTOCOLS, WHOLE_IMAGE, Protocol, g
 Entry = Mapping[str, Any]  # one protocol in a report.json
 HEADLINES = ("abs_rel", "delta1")
 TRIVIAL = "better trivial baseline"
+CLEAN = "clean"  # images, beside the names of corruptions
 RESIZE = {
     "inverse_bilinear": "inverse depth, bilinear",
     "depth_corners": "depth, bilinear, corners aligned",
@@ -48,6 +49,19 @@ class Condition:
     def corrupted(self) -> dict[str, Entry]:
         """Model -> its numbers under corruptions, where it has some."""
         return {name: entry["corruptions"] for name, entry in self.entries.items() if "corruptions" in entry}
+
+    @property
+    def dee(self) -> dict[str, dict[str, float]]:
+        """Corruption -> model -> its DEE, on clean images first; of the models that were corrupted."""
+        rows = {CLEAN: {name: entry["clean_dee"] for name, entry in self.corrupted.items()}}
+        for name, entry in self.corrupted.items():
+            for corruption, row in entry["by_corruption"].items():
+                rows.setdefault(corruption, {})[name] = row["dee"]
+        return rows
+
+    def best_rate(self, rate: str) -> set[str]:
+        """The models with the best "mce" or "mrr"."""
+        return best_of({name: entry[rate] for name, entry in self.corrupted.items()}, higher=rate == "mrr")
 
     def best(self, metric: str) -> set[str]:
         """The models with the best value of a metric; none where there is nothing to compare."""

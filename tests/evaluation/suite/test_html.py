@@ -2,16 +2,16 @@
 
 import base64
 import html.parser
+import re
 
 import cv2
 import numpy as np
 import pytest
 
+from robustdepth.evaluation.charts import BARS, LABELS, Row, bar_chart
 from robustdepth.evaluation.metrics import DEPTH_METRICS
-from robustdepth.evaluation.suite.charts import LABEL, WIDTH, Row, bar_chart
 from robustdepth.evaluation.suite.comparison import best_of, conditions_of, groups_of
 from robustdepth.evaluation.suite.html import Picture, render
-from robustdepth.evaluation.suite.markup import element, join
 from robustdepth.evaluation.suite.report import data_uri
 
 HOSTILE = "<script>alert('&')</script>\""
@@ -67,7 +67,7 @@ def corruptions(dee: float, mce: float) -> dict:
     row = {"abs_rel": 0.2, "delta1": 0.6, "dee": dee, "ce": 100 * dee, "rr": 90.0}
     return {
         "severities": [1, 3], "baseline": {"name": "the base", "dee": {"fog": 0.3}}, "blind_dee": 0.4,
-        "warnings": ["1 of 18 corruptions"], "mce": mce, "mrr": 90.0,
+        "clean_dee": 0.16, "warnings": ["1 of 18 corruptions"], "mce": mce, "mrr": 90.0,
         "by_corruption": {"fog": row, "dark": row | {"dee": dee / 2}},
     }  # fmt: skip
 
@@ -101,11 +101,14 @@ def test_everything_is_said_and_nothing_is_fetched():
         assert tag not in ("script", "link", "iframe", "object", "base")
         assert attributes.get("src", PIXEL).startswith("data:image/")
         assert not any(key.startswith("on") for key in attributes)
+        assert not any(key.endswith(":href") for key in attributes)
         if "href" in attributes:  # a link to follow, never a resource; places on this page exist
             assert tag == "a"
             target = attributes["href"]
             assert target.startswith("http") or any(target == f"#{a.get('id')}" for _, a in page.elements)
     assert "url(" not in "".join(words for tag, words in page.words if tag == "style")
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
     text = page.text()
     said = ["weather", "base", "drivingstereo_rainy", "world 208x64", "make3d", "alignment median", "2030-01-02 03:04"]
     said += ["jax 1.2.3", "256 worlds", "3 instead of 500", "Failed: nuscenes_night of base: sweeps/x.bin is missing"]
@@ -194,25 +197,23 @@ def test_corruptions_are_tabulated_and_drawn():
     text = page.text()
     assert "severities 1, 3" in text
     assert text.count("1 of 18 corruptions") == 1
-    assert "a, fog: 0.200" in text  # a bar's title
+    assert "DEE under corruptions, world 208x64" in text  # a chart's title
+    drawn = [words for tag, words in page.words if tag == "text"]
+    assert drawn[3:12] == ["clean", "0.160", "0.160", "fog", "0.200", "0.180", "dark", "0.100", "0.090"]
 
 
-def test_bars_are_as_long_as_their_values():
-    rows = [Row("x", {"a": 0.2, "b": 0.1}, 0.4), Row("y", {"b": 0.0}, 0.3)]
-    page = Page(bar_chart("a chart", ["a", "b"], rows))
-    bars = [attributes for tag, attributes in page.elements if tag == "rect"]
-    assert [bar["class"] for bar in bars] == ["series0", "series1", "series1"]
-    assert [float(bar["width"]) for bar in bars] == pytest.approx([WIDTH / 2, WIDTH / 4, 0], abs=0.05)
-    marks = [attributes for tag, attributes in page.elements if tag == "line" and attributes["class"] == "mark"]
-    assert [float(mark["x1"]) for mark in marks] == pytest.approx([LABEL + WIDTH, LABEL + 0.75 * WIDTH], abs=0.05)
-
-
-def test_elements_escape_text_and_attributes():
-    assert element("p", "a < b", element("b", "c & d"), title='"', class_="x") == (
-        '<p title="&quot;" class="x">a &lt; b<b>c &amp; d</b></p>'
-    )
-    assert element("img", src="x", alt=None) == '<img src="x">'
-    assert join("<", element("br")) == "&lt;<br>"
+def test_bars_are_as_long_as_their_values_and_follow_the_pages_colours():
+    rows = Row("x < y", ((0, 0.2), (9, 0.1)), 0.4), Row("$y$", ((1, 0.0),), 0.3), Row("z", ((1, 0.1),))
+    svg = bar_chart("a chart", rows)
+    bars = re.findall(r'd="M (\S+) [^"L]+L (\S+) [^"]*" style="fill: var\(--c(\d)\)"', svg)
+    assert [colour for *_, colour in bars] == ["0", "1", "1", "1"]  # there are eight
+    lengths = [float(right) - float(left) for left, right, _ in bars]
+    assert lengths == pytest.approx([BARS / 2, BARS / 4, 0, BARS / 4], abs=0.05)
+    marks = re.findall(r'd="M (\S+) [^"]*" style="[^"]*dasharray[^"]*stroke: currentColor', svg)
+    assert [float(mark) for mark in marks] == pytest.approx([LABELS + BARS, LABELS + 0.75 * BARS], abs=0.05)
+    assert not re.search("#[0-9a-f]{6}", svg)  # black on black, in the dark
+    texts = [words for tag, words in Page(svg).words if tag == "text"]
+    assert texts == ["x < y", "0.200", "0.100", "$y$", "0.000", "z", "0.100"]
 
 
 def test_pictures_are_embedded_small(tmp_path):
