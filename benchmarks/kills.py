@@ -2,7 +2,8 @@
 
 The training command, on the quickstart at 32x64, is started and killed with SIGKILL at random moments until --kills is
 reached, then left to end. Half of the kills are aimed at a checkpoint's save, the others at the steps or at a start
-(imports, compiling, restoring); whether one hit a save is read off the temporary folder that it left. The run counts as
+(imports, compiling, restoring); whether one hit a save is read off the temporary folder that it left. One of ten starts
+meets I/O errors when it restores its checkpoint (benchmarks/flaky_reads.py). The run counts as
 unharmed when every array of its last checkpoint (parameters, statistics, optimiser state, counts), its data position
 and the logged losses of all steps are bitwise those of a run that nobody disturbed.
 """
@@ -25,6 +26,7 @@ from robustdepth.errors import UserError, run_main
 from robustdepth.runtime.checkpoint import latest_step
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+FLAKY = 0.1  # share of the starts whose first reads of a checkpoint fail
 EVERY = 5  # steps between checkpoints
 STEPS_PER_KILL = 10  # more than a life gets done on average
 LONGEST_START, SAVE = 10.0, 0.1  # seconds: how long after the start, or after what was waited for, a kill comes at most
@@ -49,6 +51,7 @@ class Kill(NamedTuple):
     from_step: int  # of the checkpoint that it went on from
     at_step: int  # the last one that it logged
     while_saving: bool
+    flaky: bool  # its reads of a checkpoint failed at first
     seconds: float  # that it lived
 
 
@@ -80,12 +83,13 @@ def kill_and_compare(folder: pathlib.Path, kills: int, seed: int) -> tuple[list[
     return lives, differences(folder / "killed", folder / "undisturbed", steps)
 
 
-def start(workdir: pathlib.Path, steps: int) -> subprocess.Popen:
-    """Starts the training command; what it prints goes to WORKDIR.log."""
+def start(workdir: pathlib.Path, steps: int, flaky: bool = False) -> subprocess.Popen:
+    """Starts the training command, whose first reads of a checkpoint may fail; what it prints goes to WORKDIR.log."""
     keep = {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs")} | os.environ
     keep["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    command = [sys.executable, "-m", "robustdepth.train", "--config=configs/world_quickstart.py"]
-    command += [f"--workdir={workdir}", *SMALL, f"--config.optimizer.steps={steps}"]
+    command = [sys.executable, "-m", "benchmarks.flaky_reads" if flaky else "robustdepth.train"]
+    command += ["--config=configs/world_quickstart.py", f"--workdir={workdir}", *SMALL]
+    command += [f"--config.optimizer.steps={steps}"]
     with workdir.with_suffix(".log").open("a") as log:
         return subprocess.Popen(command, cwd=REPOSITORY, env=keep, stdout=log, stderr=subprocess.STDOUT)
 
@@ -100,7 +104,8 @@ def live(workdir: pathlib.Path, steps: int, number: int, rng: np.random.Generato
     """Starts the run, and kills it at a random moment."""
     began, from_step = time.time(), latest_step(workdir) or 0
     aim = "save" if number % 2 else str(rng.choice(["step", "step", "start"]))
-    process = start(workdir, steps)
+    flaky = bool(rng.random() < FLAKY)
+    process = start(workdir, steps, flaky)
     try:
         if aim == "step":
             wait_for_step(from_step + int(rng.integers(1, 2 * EVERY)), process, workdir, began)
@@ -113,7 +118,7 @@ def live(workdir: pathlib.Path, steps: int, number: int, rng: np.random.Generato
         finish(process, workdir)
         raise UserError(f"the run ended before kill {number}.")
     at_step, saving = max(from_step, last_logged(workdir, began)), bool(temporary(workdir, began))
-    return Kill(number, aim, from_step, at_step, saving, round(time.time() - began, 1))
+    return Kill(number, aim, from_step, at_step, saving, flaky, round(time.time() - began, 1))
 
 
 def wait_for_step(step: int, process: subprocess.Popen, workdir: pathlib.Path, since: float) -> None:
@@ -137,8 +142,10 @@ def summary(kills: list[Kill], differ: list[str]) -> list[dict]:
         lives = [kill for kill in kills if kill.aim == aim]
         lost = [kill.at_step - kill.from_step for kill in lives]
         rows.append({"killed at": aim, "kills": len(lives), "while saving": sum(kill.while_saving for kill in lives)})
+        rows[-1] |= {"with read errors": sum(kill.flaky for kill in lives)}
         rows[-1] |= {"steps of a life": f"{min(lost)} to {max(lost)}"} if lost else {}
     whole = {"killed at": "all", "kills": len(kills), "while saving": sum(kill.while_saving for kill in kills)}
+    whole |= {"with read errors": sum(kill.flaky for kill in kills)}
     return [*rows, whole | {"arrays and losses that differ at the end": len(differ)}]
 
 

@@ -1,10 +1,11 @@
-"""Checkpoints of untrained networks, for tests of everything that starts from one."""
+"""Checkpoints of untrained networks and of toys, for tests of everything that starts from one."""
 
 import math
 import pathlib
 from contextlib import closing
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -36,3 +37,33 @@ def save_untrained(config: ConfigDict, workdir: pathlib.Path, step: int = 5) -> 
     with closing(Checkpointer(workdir, keep=1)) as checkpointer:
         checkpointer.save(state, {"step": step}, step)
     return state
+
+
+def small_state(value: float, step: int = 0, ema: bool = False) -> TrainState:
+    weights = {"depth": {"kernel": jnp.full((4, 3), value), "bias": jnp.arange(3.0)}}
+    return TrainState(
+        step=jnp.int32(step),
+        params=weights,
+        stats={"depth": {"mean": jnp.zeros(3)}},
+        opt_state=(jnp.full((4, 3), -value),),
+        ema=jax.tree.map(lambda w: w + 100.0, weights) if ema else {},
+        skipped=jnp.int32(0),
+        skipped_in_row=jnp.int32(0),
+    )
+
+
+def save_steps(workdir: pathlib.Path, steps: tuple[int, ...], ema: bool = False) -> None:
+    with closing(Checkpointer(workdir, keep=2)) as checkpointer:
+        for step in steps:
+            checkpointer.save(small_state(float(step), step, ema), {"step": step}, step)
+
+
+def restore(workdir: pathlib.Path, like: TrainState):
+    with closing(Checkpointer(workdir, keep=2)) as checkpointer:
+        return checkpointer.restore(template(like))
+
+
+def template(state: TrainState):
+    mesh = sharding.make_mesh("data")
+    places = sharding.shardings_by_rules(state, ((".*", ()),), mesh)
+    return jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, places)

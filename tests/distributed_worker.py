@@ -5,11 +5,12 @@ Its loss draws random numbers for every sample, so a sample that stands in anoth
 
 import jax
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 from absl import app, flags
 
 from robustdepth import train
 from robustdepth.methods.objective import Aux
-from robustdepth.runtime import sharding
+from robustdepth.runtime import integrity, sharding
 from robustdepth.training import loop
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.setup import Experiment, make_state
@@ -17,6 +18,7 @@ from robustdepth.training.step import make_step
 from robustdepth.types import Term
 
 _BROKEN_AFTER = flags.DEFINE_integer("broken_after", 1 << 30, "Losses are not finite from this step on.")
+flags.DEFINE_integer("failing_reads", 0, "How many restores of a checkpoint fail at first.")
 
 
 def toy_loss(params, stats, batch, key, step):
@@ -51,7 +53,18 @@ def build_toy(config, mesh) -> Experiment:
     return Experiment(template, jax.jit(init, out_shardings=places), step)
 
 
+def restore_at_last(manager, step, **arguments):
+    """Orbax's restore, after the failures that the flag asks for."""
+    left = flags.FLAGS["failing_reads"]
+    left.value -= 1
+    if left.value >= 0:
+        raise OSError(5, "Input/output error")
+    return restore(manager, step, **arguments)
+
+
 if __name__ == "__main__":
+    restore, ocp.CheckpointManager.restore = ocp.CheckpointManager.restore, restore_at_last
+    integrity.PAUSES = (0.1, 0.1, 0.1)
     loop.build = build_toy
     loop.save_median = lambda *_: None  # renders for longer than all else takes
     flags.mark_flag_as_required("config")

@@ -187,6 +187,27 @@ def test_a_damaged_checkpoint_is_passed_over_by_all_and_training_goes_on_exactly
     np.testing.assert_array_equal(kernel(workdir), kernel(pair))
 
 
+@pytest.mark.parametrize("failures", [2, 1000])
+def test_a_read_error_of_one_process_passes_or_ends_all_with_nothing_moved(clip, pair, tmp_path, failures):
+    workdir = shutil.copytree(pair, tmp_path / "run")
+    (workdir / "finished").unlink()
+    steps = committed_steps(workdir / "checkpoints")
+    shutil.rmtree(workdir / "checkpoints" / str(steps.pop()))
+    ended = finish(start(clip, workdir, processes=2, own={1: (f"--failing_reads={failures}",)}))
+    assert "cannot be read now (Input/output error); trying again" in ended[1].err.replace("[Errno 5] ", "")
+    if failures == 2:
+        assert [process.status for process in ended] == [0, 0], ended
+        assert f"going on from the checkpoint of step {steps[-1]}" in ended[0].out
+        assert losses(workdir) == losses(pair)
+    else:
+        for process in ended:
+            assert process.status == 2, ended
+            assert f"the checkpoint of step {steps[-1]}" in process.err.splitlines()[-1]
+            assert "nothing was moved" in process.err.splitlines()[-1]
+        assert committed_steps(workdir / "checkpoints") == steps
+    assert not (workdir / "checkpoints_damaged").exists()
+
+
 def test_a_lost_process_ends_the_others_and_the_job_goes_on(clip, tmp_path):
     job = start(clip, tmp_path / "run", "--lost_seconds=20", *FOREVER, processes=2)
     await_checkpoint(job, tmp_path / "run")

@@ -1,53 +1,17 @@
-"""Configs, workdirs, logs, sharding and checkpoints: what must hold when a run is stopped, damaged or misconfigured."""
+"""Configs, workdirs, logs and sharding: what must hold when a run is stopped, damaged or misconfigured."""
 
 import json
-import pathlib
-from contextlib import closing
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
-from robustdepth.runtime.checkpoint import Checkpointer, latest_step, load_weights
 from robustdepth.runtime.logging import METRICS_FILE, MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
-from robustdepth.types import TrainState
 from tests.tiny import random_batch, tiny_config
-
-
-def small_state(value: float, step: int = 0, ema: bool = False) -> TrainState:
-    weights = {"depth": {"kernel": jnp.full((4, 3), value), "bias": jnp.arange(3.0)}}
-    return TrainState(
-        step=jnp.int32(step),
-        params=weights,
-        stats={"depth": {"mean": jnp.zeros(3)}},
-        opt_state=(jnp.full((4, 3), -value),),
-        ema=jax.tree.map(lambda w: w + 100.0, weights) if ema else {},
-        skipped=jnp.int32(0),
-        skipped_in_row=jnp.int32(0),
-    )
-
-
-def save_steps(workdir: pathlib.Path, steps: tuple[int, ...], ema: bool = False) -> None:
-    with closing(Checkpointer(workdir, keep=2)) as checkpointer:
-        for step in steps:
-            checkpointer.save(small_state(float(step), step, ema), {"step": step}, step)
-
-
-def restore(workdir: pathlib.Path, like: TrainState):
-    with closing(Checkpointer(workdir, keep=2)) as checkpointer:
-        return checkpointer.restore(template(like))
-
-
-def template(state: TrainState):
-    mesh = sharding.make_mesh("data")
-    places = sharding.shardings_by_rules(state, ((".*", ()),), mesh)
-    return jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, places)
 
 
 @pytest.mark.parametrize(
@@ -138,57 +102,3 @@ def test_a_batch_is_split_over_the_devices_or_refused_with_the_sizes_that_would_
     config.batch_size = 12
     with pytest.raises(UserError, match="8 devices; use 8 or 16"):
         sharding.put_batch(random_batch(config), mesh)
-
-
-def test_checkpoints_come_back_exactly_with_the_data_position(tmp_path):
-    save_steps(tmp_path, (1, 2, 3))
-    state, position = restore(tmp_path, small_state(0.0))
-    assert position == {"step": 3}
-    jax.tree.map(np.testing.assert_array_equal, state, small_state(3.0, 3))
-    assert latest_step(tmp_path) == 3
-    assert latest_step(tmp_path / "nothing") is None
-
-
-def damage(folder: pathlib.Path) -> None:
-    """Empties the array files of a checkpoint, as a full disk or a broken copy would."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name == "d"]
-    assert files
-    for path in files:
-        path.write_bytes(b"")
-
-
-def test_a_damaged_checkpoint_is_passed_over_for_the_newest_whole_one_and_kept(tmp_path, caplog):
-    config = tiny_config()
-    configs.write(config, tmp_path)
-    save_steps(tmp_path, (1, 2))
-    damage(tmp_path / "checkpoints" / "2")
-    assert load_weights(tmp_path).step == 1
-    state, position = restore(tmp_path, small_state(0.0))
-    assert int(state.step) == position["step"] == 1
-    assert "step 2" in caplog.text
-    assert (tmp_path / "checkpoints_damaged" / "2").is_dir()
-
-
-def test_a_half_written_checkpoint_does_not_count(tmp_path):
-    save_steps(tmp_path, (1,))
-    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
-    assert latest_step(tmp_path) == 1
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    save_steps(tmp_path, (1,))
-    other = small_state(0.0)
-    other = other.replace(params={"depth": {"kernel": jnp.zeros((5, 3)), "bias": jnp.zeros(3)}})
-    with pytest.raises(UserError, match="fits or can be read"):
-        restore(tmp_path, other)
-
-
-def test_weights_are_the_averaged_ones_where_the_run_kept_them(tmp_path):
-    configs.write(tiny_config(), tmp_path)
-    save_steps(tmp_path, (1,), ema=True)
-    weights = load_weights(tmp_path)
-    np.testing.assert_array_equal(weights.params["depth"]["kernel"], np.full((4, 3), 101.0))
-    with pytest.raises(UserError, match="no checkpoint of step 9"):
-        load_weights(tmp_path, step=9)
-    with pytest.raises(UserError, match="does not exist"):
-        load_weights(tmp_path / "nowhere")
