@@ -242,7 +242,7 @@ def test_every_file_written_has_a_checksum(workdir):
     integrity.check_files(folder)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_change_of_any_file_is_found(saved, tmp_path_factory, data):
     folder = saved / FOLDER / "2"
