@@ -23,6 +23,7 @@ class Ground:
     kerb: Float[Array, ""]  # height
     near: Float[Array, ""]  # width of the near zone
     crossing: Float[Array, "2"]  # z and half width of a side road
+    end: Float[Array, ""]  # z where the road ends before what stands across it; NOWHERE where it goes on
     color: Float[Array, "4 3"]
     contrast: Float[Array, "4"]
     peak: Float[Array, "4"]
@@ -35,9 +36,12 @@ class Ground:
 
 
 def sample_ground(dice: Dice) -> Ground:
-    half_width = dice(2.6, 7.5)
+    half_width = jnp.where(dice.chance(0.15), dice(7.0, 11.0), dice(2.5, 7.0))
     lane = jnp.where(half_width > 3.4, jnp.minimum(half_width / 2, dice(1.5, 2.2)), dice(-0.3, 0.6))
-    side_road = dice.chance(0.35)
+    outer = dice.chance(0.5) & (half_width > 7.0)
+    lane = jnp.where(outer, half_width - dice(1.7, 2.4), lane)
+    side_road, ends = dice.chance(0.35), dice.chance(0.25)
+    crossing, reach = dice(8.0, 60.0), dice(2.5, 6.0)
     grey, tint = dice(0.12, 0.5), 1.0 + 0.05 * dice.normal(3)
     paved = dice.chance(0.6), dice.chance(0.3)
     lawn = jnp.stack([foliage_color(dice), foliage_color(dice)])
@@ -45,15 +49,18 @@ def sample_ground(dice: Dice) -> Ground:
     zones = jnp.where(jnp.stack(paved)[:, None], stone, lawn * 0.9)
     painted = dice.chance(0.6)
     return Ground(
-        curvature=jnp.where(dice.chance(0.5), dice(-0.006, 0.006), dice(-0.0008, 0.0008)),
+        curvature=jnp.where(
+            dice.chance(0.5), dice(-0.1, 0.1) ** 2 * jnp.where(dice.chance(0.5), 1.0, -1.0), dice(-0.0008, 0.0008)
+        ),
         half_width=half_width,
         lane=lane,
         kerb=jnp.where(dice.chance(0.7), dice(0.06, 0.2), 0.01),
-        near=dice(1.0, 5.0),
-        crossing=jnp.stack([jnp.where(side_road, dice(8.0, 60.0), -NOWHERE), dice(2.5, 6.0)]),
+        near=dice(0.8, 5.0) * dice(0.7, 1.0),
+        crossing=jnp.stack([jnp.where(side_road | ends, crossing, -NOWHERE), reach]),
+        end=jnp.where(ends, crossing + reach + dice(1.0, 6.0), NOWHERE),
         color=jnp.concatenate([(grey * tint)[None], (dice(0.2, 0.7) * tint)[None], zones]),
-        contrast=dice(0.06, 0.45, 4) + jnp.array([0.0, 0.0, 0.1, 0.2]),
-        peak=dice(-1.0, 4.5, 4),
+        contrast=dice(0.2, 0.65, 4) ** 2 + jnp.array([0.0, 0.0, 0.15, 0.35]),
+        peak=dice(0.0, 4.5, 4),
         tiles=jnp.stack([0.0, 1.0, *jnp.where(jnp.stack(paved), dice(0.2, 1.5, 2), 0.0)]),
         dash=jnp.stack([jnp.where(painted & (half_width > 3.4), dice(0.4, 1.0), 0.0), dice(3.0, 12.0), dice(0.3, 1.0)]),
         edge=jnp.where(painted, dice(0.0, 1.0), 0.0),
@@ -64,4 +71,5 @@ def sample_ground(dice: Dice) -> Ground:
 
 
 def clear_of_crossing(ground: Ground, z: Float[Array, "n"], half: Float[Array, "n"]) -> Bool[Array, "n"]:
-    return jnp.abs(z - ground.crossing[0]) > ground.crossing[1] + half
+    """Whether what reaches `half` metres along from `z` leaves the side road free and begins before the end."""
+    return (jnp.abs(z - ground.crossing[0]) > ground.crossing[1] + half) & (z - half < ground.end)

@@ -17,7 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from robustdepth.types import Array
 from robustdepth.world.ground import NOWHERE, Ground
@@ -25,11 +25,12 @@ from robustdepth.world.scene import World
 from robustdepth.world.solids import Solids
 
 STRIPS = 16
-VISIBLE = (17, 6, 15)  # boxes, columns and crowns kept per strip, nearest first
-CASTERS = (12, 4, 8)  # the same for the solids whose shadows reach a strip
+VISIBLE = (18, 5, 6, 18)  # boxes, screens, columns and crowns kept per strip, those that look tallest first
+CASTERS = (12, 3, 4, 9)  # the same for the solids whose shadows reach a strip
 FAR = 100.0  # metres; depth of the sky
 NEAR = 0.3
 ID_BITS = 6  # of the packed hit that name what was hit
+FIRST = tuple(itertools.accumulate((0, *VISIBLE)))[:4]  # name of the first of each
 ZONES = sum(VISIBLE)  # name of the road; kerb, near and far zone follow
 SKY = (1 << ID_BITS) - 1
 KERB_WIDTH = 0.15
@@ -124,24 +125,25 @@ def reaching(points: Points, view: View, strip: Int[Array, ""], width: int) -> F
     return jnp.where(touches, jnp.maximum(functools.reduce(jnp.minimum, depths), 0.0), jnp.inf)
 
 
-def nearest(solids: Solids, distance: Float[Array, "n"], keep: int) -> Solids:
-    """The `keep` solids of least finite distance; the rest is parked out of sight."""
-    _, chosen = lax.top_k(-distance, keep)
+def tallest(solids: Solids, distance: Float[Array, "n"], keep: int) -> Solids:
+    """The `keep` solids at a finite distance that look tallest; the rest is parked out of sight."""
+    height = jnp.where(jnp.isinf(distance), -1.0, solids.half[:, 1] / (distance + 1.0))
+    value, chosen = lax.top_k(height, keep)
     kept = jax.tree.map(lambda field: field[chosen], solids)
-    gone = jnp.isinf(distance[chosen])
-    return kept.replace(center=jnp.where(gone[:, None], NOWHERE, kept.center))
+    return kept.replace(center=jnp.where(value[:, None] < 0, NOWHERE, kept.center))
 
 
 @stage("world", "view", "strip")
 def cull(world: World, view: View, strip: Int[Array, ""], size: tuple[int, int]) -> tuple[tuple, tuple]:
-    """The solids that a strip sees, and those whose shadows it may see, each as (boxes, columns, crowns)."""
+    """The solids that a strip sees, and those whose shadows it may see, each as (boxes, screens, columns, crowns)."""
     seen, casters = [], []
-    for solids, keep, keep_casting in zip((world.boxes, world.columns, world.crowns), VISIBLE, CASTERS, strict=True):
+    shapes = world.boxes, world.screens, world.columns, world.crowns
+    for solids, keep, keep_casting in zip(shapes, VISIBLE, CASTERS, strict=True):
         moved = dataclasses.replace(solids, center=solids.center + view.time * solids.velocity)
         points = corners(moved)
-        seen.append(nearest(moved, reaching(points, view, strip, size[1]), keep))
+        seen.append(tallest(moved, reaching(points, view, strip, size[1]), keep))
         points += shadows(points, world.light.sun)
-        casters.append(nearest(moved, reaching(points, view, strip, size[1]), keep_casting))
+        casters.append(tallest(moved, reaching(points, view, strip, size[1]), keep_casting))
     return tuple(seen), tuple(casters)
 
 
@@ -185,8 +187,48 @@ def hit_column(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plan
     return enter, jnp.where(root > 0, leave, 0.0)
 
 
+def hit_screen(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
+    """Entry and exit of box k, through whose holes a ray goes on: between leaves near its top, or between bars."""
+    enter, leave = hit_box(solids, k, origin, ray)
+    x, y, z = (origin[i] + enter * ray[i] for i in range(3))
+    below = solids.half[k, 1] - solids.center[k, 1] + y
+    lengthwise = solids.sin[k] * (x - solids.center[k, 0]) + solids.cos[k] * (z - solids.center[k, 2])
+    phase = lengthwise * solids.bars[k]
+    bar = (jnp.abs(phase - jnp.floor(phase) - 0.5) > 0.38) | (jnp.abs(below - 0.15) < 0.05)
+    leafy = gaps(x, y, z) < solids.leafage[k] + 0.6 * below
+    return enter, jnp.where(jnp.where(solids.bars[k] > 0, bar, leafy), leave, -1.0)
+
+
+def gaps(x: Plane, y: Plane, z: Plane) -> Plane:
+    """An irregular pattern in space, in [0, 1.5], whose high parts are the gaps between leaves."""
+    first = fold(0.53 * x + 0.61 * y - 0.37 * z)
+    second = fold(1.13 * x - 1.27 * y + 1.39 * z + 0.9 * first)
+    return first + second + fold(3.1 * z + 2.9 * y - 3.3 * x + 1.3 * second)
+
+
+def fold(w: Plane) -> Plane:
+    return jnp.abs(w - jnp.floor(w) - 0.5)
+
+
 def hit_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Entry and exit of ellipsoid k, which is round about its vertical axis and has gaps between its leaves."""
+    """Where a ray meets the leaves of ellipsoid k, and an end behind.
+
+    Leaves grow on the hull alone; through a gap in the near side one sees those of the far side from within.
+    """
+    root, near, far = hull(solids, k, origin, ray)
+    leafy = [is_leaf(solids, k, origin, ray, t) for t in (near, far)]
+    enter = jnp.where(leafy[0], near, far)
+    return enter, jnp.where((root > 0) & (leafy[0] | leafy[1]), enter + 1.0, -NOWHERE)
+
+
+def shade_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
+    """Entry and exit of ellipsoid k for the sun's rays, which pass through the gaps on the side of their origin."""
+    root, near, far = hull(solids, k, origin, ray)
+    return near, jnp.where((root > 0) & is_leaf(solids, k, origin, ray, near), far, -1.0)
+
+
+def hull(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane, Plane]:
+    """A discriminant that is positive where a ray meets ellipsoid k, which is round about its axis; entry and exit."""
     (ox, oy, oz), (dx, dy, dz) = [origin[i] - solids.center[k, i] for i in range(3)], ray
     flat, tall = solids.half[k, 0], solids.half[k, 1]
     flat, tall = 1.0 / (flat * flat), 1.0 / (tall * tall)
@@ -194,11 +236,11 @@ def hit_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane
     b = (ox * dx + oz * dz) * flat + oy * dy * tall
     root = b * b - a * ((ox * ox + oz * oz) * flat + oy * oy * tall - 1.0)
     reach, ia = jnp.sqrt(jnp.maximum(root, 0.0)), 1.0 / a
-    enter = (-b - reach) * ia
-    x, y, z = ox + enter * dx, oy + enter * dy, oz + enter * dz
-    waves = 1.1 * x + 1.3 * y - 0.7 * z, 1.9 * x - 1.7 * y + 2.3 * z, 3.7 * z + 2.9 * y - 3.1 * x
-    leaves = sum(jnp.abs(w - jnp.floor(w) - 0.5) for w in waves) < solids.leafage[k]
-    return enter, jnp.where((root > 0) & leaves, (-b + reach) * ia, -1.0)
+    return root, (-b - reach) * ia, (-b + reach) * ia
+
+
+def is_leaf(solids: Solids, k: int, origin, ray: Vector, t: Plane) -> Bool[Array, "pixel"]:
+    return gaps(*(origin[i] + t * ray[i] for i in range(3))) < solids.leafage[k]
 
 
 def ground_hit(ground: Ground, origin: Float[Array, "3"], ray: Vector) -> tuple[Plane, Int[Array, "pixel"]]:
@@ -228,8 +270,9 @@ def cast(worlds: World, views: View, ray: Vector, seen: tuple, size: tuple[int, 
     Names are positions in the strip's list of solids; then come the ground's zones, and the last name is the sky.
     Two stages, because a loop over all shapes at once outgrows the compiler's optimisation and runs half as fast.
     """
-    boxes, columns, crowns = seen
-    return cast_crowns(views, ray, crowns, cast_ground(worlds, views, ray, boxes, columns, size=size), size=size)
+    boxes, screens, columns, crowns = seen
+    best = cast_ground(worlds, views, ray, boxes, columns, size=size)
+    return cast_leaves(views, ray, screens, crowns, best, size=size)
 
 
 @stage("world", "view", "pixels", "pixels", "pixels")
@@ -238,14 +281,15 @@ def cast_ground(
 ) -> Int[Array, "pixel"]:
     best = name_hit(*ground_hit(world.ground, view.position, ray))
     best = nearer(best, boxes, hit_box, view, ray, 0)
-    return nearer(best, columns, hit_column, view, ray, VISIBLE[0])
+    return nearer(best, columns, hit_column, view, ray, FIRST[2])
 
 
-@stage("view", "pixels", "pixels", "pixels")
-def cast_crowns(
-    view: View, ray: Vector, crowns: Solids, best: Int[Array, "pixel"], size: tuple[int, int]
+@stage("view", "pixels", "pixels", "pixels", "pixels")
+def cast_leaves(
+    view: View, ray: Vector, screens: Solids, crowns: Solids, best: Int[Array, "pixel"], size: tuple[int, int]
 ) -> Int[Array, "pixel"]:
-    best = nearer(best, crowns, hit_crown, view, ray, VISIBLE[0] + VISIBLE[1])
+    best = nearer(best, screens, hit_screen, view, ray, FIRST[1])
+    best = nearer(best, crowns, hit_crown, view, ray, FIRST[3])
     sky = name_hit(jnp.float32(FAR), SKY)
     return jnp.where(best >= name_hit(jnp.float32(FAR), 0), sky, best)
 

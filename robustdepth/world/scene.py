@@ -54,6 +54,7 @@ class World:
     ground: Ground
     light: Light
     boxes: Solids
+    screens: Solids  # boxes with holes
     columns: Solids  # upright cylinders
     crowns: Solids  # ellipsoids
 
@@ -63,9 +64,10 @@ def sample_world(key: Key[Array, ""]) -> World:
     dice = Dice(key)
     ground = sample_ground(dice)
     ego = sample_ego(dice, ground)
-    boxes, columns, crowns = layout.sample_solids(dice, ground)
+    stock = layout.sample_solids(dice, ground)
     baseline = jnp.where(dice.chance(0.3), 0.54, dice(0.3, 0.8))
-    return World(sample_lens(dice), baseline, ego, ground, sample_light(dice), boxes, columns, crowns)
+    solids = stock.boxes, stock.screens, stock.columns, stock.crowns
+    return World(sample_lens(dice), baseline, ego, ground, sample_light(dice), *solids)
 
 
 def sample_lens(dice: Dice) -> Float[Array, "4"]:
@@ -116,17 +118,17 @@ def rotation(yaw: Float[Array, ""], pitch: Float[Array, ""], roll: Float[Array, 
 
 def sample_light(dice: Dice) -> Light:
     """Anything from hard low sun to a dull overcast day, warm to cold, dark to overexposed."""
-    sunny = dice.chance(0.65)
+    sunny = dice.chance(0.75)
     elevation, azimuth = dice(0.2, 1.2), dice(0.0, 2 * jnp.pi)
     sun = jnp.stack([jnp.cos(elevation) * jnp.sin(azimuth), -jnp.sin(elevation), jnp.cos(elevation) * jnp.cos(azimuth)])
     warmth = dice(-0.1, 0.1)
     white = jnp.stack([1.0 + warmth, jnp.ones(()), 1.0 - warmth]) * (1.0 + 0.015 * dice.normal(3))
-    strength = jnp.where(sunny, dice(0.9, 2.2), dice(0.0, 0.3))
-    ambient = jnp.where(sunny, dice(0.12, 0.4), dice(0.5, 0.9))
+    strength = jnp.where(sunny, dice(1.0, 2.8), dice(0.0, 0.3))
+    ambient = jnp.where(sunny, dice(0.1, 0.4), dice(0.5, 0.9))
     blue = jnp.where(sunny, dice(0.2, 0.8), dice(0.0, 0.2))
     # The camera exposes for the road, more or less; the sky follows by half and often saturates.
-    exposure = jnp.exp(dice(-0.6, 0.5)) / (0.2 + ambient + strength * jnp.sin(elevation))
-    sky = jnp.sqrt(exposure) * dice(0.5, 1.6) / exposure
+    exposure = jnp.exp(dice(-0.4, 0.9)) / (0.2 + ambient + strength * jnp.sin(elevation))
+    sky = jnp.sqrt(exposure) * dice(0.5, 2.2) / exposure
     zenith = sky * jnp.stack([1.0 - 0.75 * blue, 1.0 - 0.45 * blue, jnp.ones(())])
     horizon = sky * dice(0.9, 1.3) * jnp.stack([1.0 - 0.25 * blue, 1.0 - 0.15 * blue, jnp.ones(())])
     return Light(
@@ -137,7 +139,7 @@ def sample_light(dice: Dice) -> Light:
         horizon=exposure * white * horizon,
         clouds=jnp.where(sunny, dice(0.0, 0.7), dice(0.5, 1.0)),
         haze=jnp.where(dice.chance(0.7), dice(0.0, 0.002), dice(0.002, 0.01)),
-        gamma=dice(0.45, 1.0),
+        gamma=dice(0.45, 1.1),
         saturation=jnp.where(dice.chance(0.15), dice(0.0, 0.3), dice(0.5, 1.4)),
         seed=dice.seed(),
     )

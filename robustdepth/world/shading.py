@@ -11,8 +11,8 @@ from jaxtyping import Int
 from robustdepth.types import Array
 from robustdepth.world import textures
 from robustdepth.world.raycast import (
+    FIRST,
     SKY,
-    VISIBLE,
     ZONES,
     Plane,
     Vector,
@@ -20,9 +20,10 @@ from robustdepth.world.raycast import (
     beyond_kerb,
     hit_box,
     hit_column,
-    hit_crown,
+    hit_screen,
     named,
     offset,
+    shade_crown,
     stage,
 )
 from robustdepth.world.scene import World
@@ -130,7 +131,7 @@ def locate(world: World, view: View, ray: Vector, hit: Names, looks: Looks, size
     end = (half[2] - taper * (half[1] - y) - jnp.abs(z)) * lean
     gap_x, gap_y = half[0] - jnp.abs(x), half[1] - jnp.abs(y)
     side, cap = (gap_x <= gap_y) & (gap_x <= end), (gap_y < gap_x) & (gap_y <= end)
-    is_box, is_crown = name < VISIBLE[0], name >= VISIBLE[0] + VISIBLE[1]
+    is_box, is_crown = name < FIRST[2], name >= FIRST[3]
     flat, tall = half[0] * half[0], jnp.where(is_crown, half[1] * half[1], 1e9)
     gx, gy, gz = x * tall, y * flat, z * tall
     scale = lax.rsqrt(gx * gx + gy * gy + gz * gz + 1e-9)
@@ -208,8 +209,7 @@ def paint(
     upright = jnp.where(top, 0.0, 1.0)
 
     # Every pattern is a share of the accent colour and a change of the brightness.
-    glass, frame = textures.facade(jnp.where(flank, z, x), up, looks.seed, footprint)
-    wall_shade = 0.35 * (frame - glass) - 0.2 * textures.inside(up - 0.6, footprint)
+    glass, wall_shade = textures.facade(jnp.where(flank, z, x), up, 2.0 * half[1], looks.seed, footprint)
     joints = textures.stripes(jnp.where(top, z, y), looks.seed, footprint)
     dark, shine, lamp = textures.vehicle_body(x, up, z, half, flank, footprint)
     window = textures.vehicle_windows(x, y, z, half, flank, footprint)
@@ -226,7 +226,10 @@ def paint(
     shade = jnp.where(on_road, -0.6 * seams, jnp.where(is_("ground"), -0.35 * tiles, shade))
     marks = textures.road_paint(world.ground, x, z, across, along) * jnp.clip(0.85 + 0.4 * tone, 0.0, 1.0)
     marks = jnp.where(on_road, marks, 0.0)
-    factor = jnp.clip(1.0 + looks.contrast * tone, 0.1, 2.5) * jnp.clip(1.0 + shade, 0.1, 3.0)
+    # Leaves hide each other from the light, the more the lower they are.
+    leafy = jnp.clip(jnp.exp2(looks.contrast * tone), 0.05, 3.0) * (0.55 + 0.5 * jnp.clip(up / half[1], 0.0, 1.0))
+    grain = jnp.where(is_("foliage"), leafy, jnp.clip(1.0 + looks.contrast * tone, 0.1, 2.5))
+    factor = grain * jnp.clip(1.0 + shade, 0.1, 3.0)
     red = jnp.where(is_("body") & (z < 0), 0.8 * upright * lamp, 0.0)
     channels = []
     for color, other, keep in zip(unpack(looks.color), unpack(looks.accent), (0.0, 1.0, 1.0), strict=True):
@@ -245,7 +248,8 @@ def illuminate(
     point = [view.position[i] + depth * ray[i] + 0.03 * normal[i] for i in range(3)]
     facing = jnp.clip(sum(n * s for n, s in zip(normal, sun, strict=True)), 0.0, 1.0)
     clear = jnp.float32(1.0)
-    for solids, hit_solid, weight in zip(casters, (hit_box, hit_column, hit_crown), (1.0, 1.0, 0.85), strict=True):
+    shapes = (hit_box, 1.0), (hit_screen, 1.0), (hit_column, 1.0), (shade_crown, 0.85)
+    for solids, (hit_solid, weight) in zip(casters, shapes, strict=True):
         for k in range(solids.cos.shape[0]):
             enter, leave = hit_solid(solids, k, point, sun)
             blocked = (enter < leave) & (leave > 0) & ((enter > 0) | (weight == 1.0))

@@ -1,10 +1,13 @@
-"""Solids: the three shapes that everything standing on the ground is made of.
+"""Solids: the shapes that everything standing on the ground is made of.
 
-Boxes (buildings, roofs, hedges, vehicles, plates), upright cylinders (poles, trunks, people) and ellipsoids (crowns,
-bushes, heads). Solids that do not exist in a scene keep their slot, far below the ground, where no ray meets them.
+Boxes (buildings, roofs, vehicles, plates), screens (boxes with holes: hedges, woods, fences), upright cylinders (poles,
+trunks, people) and ellipsoids (crowns, bushes, heads). Solids that do not exist in a scene keep their slot, far below
+the ground, where no ray meets them.
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import flax.struct
 import jax
@@ -12,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from robustdepth.types import Array
+from robustdepth.world.dice import Dice
 from robustdepth.world.ground import NOWHERE, Ground
 
 CLASSES = (
@@ -31,6 +35,7 @@ CLASSES = (
 _COLORS = "804080 f423e8 98fb98 464646 66669c 999999 dcdc00 6b8e23 dc143c 00008e 000046 4682b4"
 PALETTE = tuple(tuple(bytes.fromhex(color)) for color in _COLORS.split())  # the classes' colours in pictures
 PATTERNS = ("plain", "clothes", "facade", "stripes", "foliage", "body", "cabin", "plate", "ground", "sky")
+NO_GAPS = 1.5  # leafage
 
 
 @flax.struct.dataclass
@@ -50,59 +55,99 @@ class Solids:
     seed: Int[Array, "*n"]
     pattern: Int[Array, "*n"]
     label: Int[Array, "*n"]
-    leafage: Float[Array, "*n"]  # of crowns: density of leaves, 0.75 for half, 1.5 for no gaps
+    leafage: Float[Array, "*n"]  # of crowns and of screens' upper edges: density of leaves, 0.75 for half
+    bars: Float[Array, "*n"]  # of screens: bars per metre, 0 for leaves
 
 
-def place(
-    ground: Ground,
-    exists: Bool[Array, "n"],
-    x: Float[Array, "n"],
-    z: Float[Array, "n"],
-    *,
-    half: tuple,
-    color: Float[Array, "n 3"],
-    contrast: Float[Array, "n"],
-    peak: Float[Array, "n"],
-    seed: Int[Array, "n"],
-    pattern,
-    label,
-    height=None,
-    bottom=0.0,
-    yaw=0.0,
-    taper=0.0,
-    speed=0.0,
-    leafage=1.5,
-    accent=None,
-) -> Solids:
-    """Stands solids on the ground at `x` metres right of the road's centre line, `z` ahead, turned along the road.
+@dataclasses.dataclass(frozen=True)
+class Spot:
+    """Where solids stand: `x` metres right of the centre line, `z` ahead, turned by `yaw` from the road's course.
 
-    `half` holds half extents (across, up, along); columns give (radius, radius, None) and a `height`. `bottom` is the
-    height of the lower end, `speed` is in metres per frame along the road.
+    `bottom` is the height of the lower end; `speed` is in metres per frame along the road.
     """
-    n = x.shape[0]
+
+    exists: Bool[Array, "n"]
+    x: Float[Array, "n"]
+    z: Float[Array, "n"]
+    bottom: Float[Array, "n"] | float = 0.0
+    yaw: Float[Array, "n"] | float = 0.0
+    speed: Float[Array, "n"] | float = 0.0
+
+    def but(self, **changes) -> Spot:
+        return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What solids look like; `pattern` and `label` are positions in PATTERNS and CLASSES."""
+
+    color: Float[Array, "n 3"]
+    accent: Float[Array, "n 3"]
+    contrast: Float[Array, "n"]
+    peak: Float[Array, "n"]
+    seed: Int[Array, "n"]
+    pattern: Int[Array, "n"] | int
+    label: Int[Array, "n"] | int
+    leafage: Float[Array, "n"] | float = NO_GAPS
+    bars: Float[Array, "n"] | float = 0.0
+
+    def but(self, **changes) -> Look:
+        return dataclasses.replace(self, **changes)
+
+
+def sample_look(
+    dice: Dice,
+    color: Float[Array, "n 3"],
+    pattern: str,
+    label: str,
+    *,
+    contrast: tuple[float, float],
+    peak: tuple[float, float],
+    accent: Float[Array, "n 3"] | None = None,
+) -> Look:
+    """A look of the given colours, whose texture is drawn with a contrast and a peak from the given ranges."""
+    n = color.shape[0]
+    return Look(
+        color=color,
+        accent=color if accent is None else accent,
+        contrast=dice(*contrast, count=n),
+        peak=dice(*peak, count=n),
+        seed=dice.seed(n),
+        pattern=PATTERNS.index(pattern),
+        label=CLASSES.index(label),
+    )
+
+
+def choose(names: tuple[str, ...], condition: Bool[Array, "n"], yes: str, no: str) -> Int[Array, "n"]:
+    """Positions of two names in CLASSES or PATTERNS, by condition."""
+    return jnp.where(condition, names.index(yes), names.index(no))
+
+
+def place(ground: Ground, spot: Spot, half: tuple, look: Look, taper: Float[Array, "n"] | float = 0.0) -> Solids:
+    """Stands solids on the ground. `half` holds half extents: across, up and along; columns have their radius twice."""
+    n = spot.x.shape[0]
     fill = lambda value, dtype=jnp.float32: jnp.broadcast_to(jnp.asarray(value, dtype), (n,))  # noqa: E731
-    if height is not None:
-        half = (half[0], height / 2, half[1])
+    x, z = spot.x, spot.z
     road_yaw = jnp.arctan(ground.curvature * z)
-    total = fill(yaw) + road_yaw
-    middle = jnp.where(exists, -(fill(bottom) + half[1]), NOWHERE)
-    center = jnp.stack([x + 0.5 * ground.curvature * z * z, middle, z], axis=-1)
+    total = fill(spot.yaw) + road_yaw
+    middle = jnp.where(spot.exists, -(fill(spot.bottom) + half[1]), NOWHERE)
     along = jnp.stack([jnp.sin(road_yaw), jnp.zeros(n), jnp.cos(road_yaw)], axis=-1)
     return Solids(
-        center=center,
-        velocity=along * fill(speed)[:, None],
-        half=jnp.stack(half, axis=-1),
+        center=jnp.stack([x + 0.5 * ground.curvature * z * z, middle, z], axis=-1),
+        velocity=along * fill(spot.speed)[:, None],
+        half=jnp.stack([fill(extent) for extent in half], axis=-1),
         cos=jnp.cos(total),
         sin=jnp.sin(total),
         taper=fill(taper),
-        color=color,
-        accent=color if accent is None else accent,
-        contrast=contrast,
-        peak=peak,
-        seed=seed,
-        pattern=fill(pattern, jnp.int32),
-        label=fill(label, jnp.int32),
-        leafage=fill(leafage),
+        color=look.color,
+        accent=look.accent,
+        contrast=look.contrast,
+        peak=look.peak,
+        seed=look.seed,
+        pattern=fill(look.pattern, jnp.int32),
+        label=fill(look.label, jnp.int32),
+        leafage=fill(look.leafage),
+        bars=fill(look.bars),
     )
 
 

@@ -43,14 +43,16 @@ def smooth(x: Plane) -> Plane:
 def fractal(u: Plane, v: Plane, seed: Seeds, footprint: Plane, peak: Plane) -> Plane:
     """Noise of several octaves, strongest at frequency 2**peak cycles per metre.
 
-    An octave fades as its cells shrink from five pixels to two. Octaves are fixed in the world: a set that followed the
+    An octave fades as its cells shrink from four pixels to two. Octaves are fixed in the world: a set that followed the
     footprint would be cheaper, but its coarse end would come and go with the distance.
     """
     turned = 0.8 * u - 0.6 * v, 0.6 * u + 0.8 * v
     total = jnp.zeros_like(u)
     for octave in OCTAVES:
         frequency = 2.0**octave
-        weight = jnp.clip(1.6 - 3.2 * frequency * footprint, 0.0, 1.0) * jnp.exp2(-0.35 * jnp.abs(peak - octave))
+        weight = jnp.clip(1.8 - 3.2 * frequency * footprint, 0.0, 1.0) * jnp.exp2(
+            -jnp.maximum(0.5 * (peak - octave), 0.3 * (octave - peak))
+        )
         a, b = turned if octave % 2 else (u, v)
         total += weight * noise(a * frequency, b * frequency, seed + octave * 7919)
     return total
@@ -65,21 +67,36 @@ def rectangle(u: Plane, v: Plane, half_u, half_v, footprint: Plane) -> Plane:
     return inside(jnp.abs(u) - half_u, footprint) * inside(jnp.abs(v) - half_v, footprint)
 
 
-def facade(u: Plane, up: Plane, seed: Seeds, footprint: Plane) -> tuple[Plane, Plane]:
-    """Windows in storeys, doors below: coverage by glass or door, and by frames. `up` is the height above ground."""
-    width, storey = 2.6 + 1.1 * hashed(seed, seed * 0 + 1, seed), 3.0 + 0.4 * hashed(seed, seed * 0 + 2, seed)
+def facade(u: Plane, up: Plane, top: Plane, seed: Seeds, footprint: Plane) -> tuple[Plane, Plane]:
+    """A house's front: coverage by glass or doors, and a change of brightness. `up` is the height, `top` the eaves'.
+
+    Windows in storeys with frames, blinds, sills and balconies; doors or shop windows below; plinth, cornices, pipes.
+    """
+    of_house = hashed(seed, seed * 0 + 1, seed)  # one number in [-1, 1), and others from its lower digits
+    style = [2.0 * (x - jnp.floor(x)) - 1.0 for x in (of_house * factor for factor in (1, 37, 91, 151, 223, 307, 411))]
+    width, storey = 2.5 + 1.1 * style[0], 3.0 + 0.4 * style[1]
     column, floor = jnp.floor(u / width), jnp.floor(up / storey)
     x, y = u - (column + 0.5) * width, up - (floor + 0.55) * storey
-    dice = hashed(column.astype(jnp.int32), floor.astype(jnp.int32), seed)
-    half_u = width * (0.28 + 0.1 * hashed(seed, seed * 0 + 3, seed))
-    door = (floor < 0.5) & (dice > 0.5)
-    half_v = storey * jnp.where(door, 0.38, 0.26 + 0.06 * hashed(seed, seed * 0 + 4, seed))
-    y = jnp.where(door, y + 0.17 * storey, y)
-    there = jnp.where(dice > -0.85, 1.0, 0.0)
-    frame = there * rectangle(x, y, half_u + 0.09, half_v + 0.09, footprint)
+    own = hashed(column.astype(jnp.int32), floor.astype(jnp.int32), seed)
+    below = floor < 0.5
+    shop, door = below & (style[2] > 0.3), below & (own > 0.4)
+    half_u = width * jnp.where(shop, 0.43, 0.27 + 0.1 * style[3])
+    half_v = storey * jnp.where(door | shop, 0.38, 0.25 + 0.07 * style[4])
+    y = jnp.where(door | shop, y + 0.15 * storey, y)
+    there = jnp.where((own > -0.85) & (up < top - 0.3), 1.0, 0.0)
+    frame = there * rectangle(x, y, half_u + 0.1, half_v + 0.1, footprint)
     mullion = jnp.minimum(jnp.abs(x), jnp.abs(y - 0.2 * half_v))
     glass = there * rectangle(x, y, half_u, half_v, footprint) * (1.0 - inside(mullion - 0.03, footprint))
-    return glass * (0.75 + 0.25 * dice), frame
+    blind = inside(half_v * (0.6 - 2.0 * jnp.abs(own)) - y, footprint) * jnp.where(style[5] > 0.0, 0.8, 0.0)
+    sill = there * rectangle(x, y + half_v + 0.12, half_u + 0.12, 0.06, footprint)
+    balcony = jnp.where((style[6] > 0.3) & (jnp.abs(own) < 0.5) & ~below, 1.0, 0.0)
+    balcony = balcony * rectangle(x, y + half_v - 0.3, 0.48 * width, 0.5, footprint)
+    cornice = inside(jnp.abs(up - jnp.round(up / storey) * storey) - 0.1, footprint) * jnp.where(style[3] > 0, 1.0, 0.0)
+    plinth, gutter = inside(up - 0.7, footprint), inside(top - 0.2 - up, footprint)
+    pipe = inside(jnp.abs(u / width - 4.0 * jnp.round(u / width / 4.0)) * width - 0.06, footprint)
+    shade = (0.4 + 0.5 * style[4]) * (frame - glass) + 0.3 * sill + 0.3 * style[5] * cornice - 0.25 * plinth
+    shade = shade - 0.5 * gutter - 0.35 * pipe - 0.6 * balcony
+    return glass * (1.0 - blind) * (1.0 - balcony) * (0.75 + 0.25 * own), shade
 
 
 def stripes(v: Plane, seed: Seeds, footprint: Plane) -> Plane:
@@ -97,7 +114,9 @@ def vehicle_body(x: Plane, up: Plane, z: Plane, half, flank, footprint: Plane) -
     dark = jnp.maximum(wheel, inside(up - 0.24, footprint))
     lamp = rectangle(jnp.abs(x) - half[0] + 0.2, up - 0.72, 0.17, 0.1, footprint) * (1.0 - flank)
     number = rectangle(x, up - 0.5, 0.26, 0.06, footprint) * (1.0 - flank)
-    return dark, 0.9 * hub + 1.2 * number * (1.0 - dark) + 0.6 * lamp, lamp
+    seam = flank * inside(jnp.abs(jnp.abs(z) - 0.55) - 0.015, footprint)
+    sheen = 0.5 * jnp.clip(up - half[1], -0.4, 0.4) - 0.3 * seam  # the sky above and the road below, mirrored
+    return dark, 0.9 * hub + 1.2 * number * (1.0 - dark) + 0.6 * lamp + sheen, lamp
 
 
 def vehicle_windows(x: Plane, y: Plane, z: Plane, half, flank, footprint: Plane) -> Plane:

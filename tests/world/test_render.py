@@ -16,6 +16,7 @@ SIZE = (64, 208)
 FOCAL, CENTER = np.array([120.0, 121.0]), np.array([103.2, 30.1])
 HEIGHT, BASELINE = 1.6, 0.5
 IDENTITY = np.eye(3)
+KINDS = ("boxes", "screens", "columns", "crowns")
 PITCH, ROLL, YAW = -0.05, 0.02, 0.04
 
 
@@ -25,14 +26,14 @@ def empty_world():
     world = jax.tree.map(lambda field: field[0], generate.sample_worlds(jax.random.split(jax.random.key(0), 1)))
     park = lambda solids: solids.replace(center=solids.center.at[:, 1].set(NOWHERE))  # noqa: E731
     ground = world.ground.replace(curvature=jnp.float32(0), kerb=jnp.float32(0))
-    return world.replace(ground=ground, boxes=park(world.boxes), columns=park(world.columns), crowns=park(world.crowns))
+    return world.replace(ground=ground, **{kind: park(getattr(world, kind)) for kind in KINDS})
 
 
-def with_solid(world, kind, center, half, velocity=(0.0, 0.0, 0.0)):
-    """The world with one upright solid of `kind`."""
+def with_solid(world, kind, center, half, velocity=(0.0, 0.0, 0.0), leafage=1.5, bars=0.0):
+    """The world with one upright solid of `kind`, without gaps unless `leafage` or `bars` say so."""
     solids = getattr(world, kind)
     fields = {"center": center, "half": half, "velocity": velocity, "cos": 1.0, "sin": 0.0, "taper": 0.0}
-    fields |= {"leafage": 1.5, "label": CLASSES.index("person")}
+    fields |= {"leafage": leafage, "bars": bars, "label": CLASSES.index("person")}
     changed = {name: getattr(solids, name).at[0].set(jnp.asarray(value)) for name, value in fields.items()}
     return world.replace(**{kind: solids.replace(**changed)})
 
@@ -76,12 +77,13 @@ def test_ground_depth_is_the_closed_form(empty_world):
     assert np.isin(labels[0][ground], [CLASSES.index(name) for name in ("road", "sidewalk", "terrain")]).all()
 
 
-@pytest.mark.parametrize("kind", ["boxes", "columns", "crowns"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_solid_has_the_closed_forms_depth(empty_world, kind):
     center, half = np.array([0.3, -1.2, 9.0]), np.array([1.1, 1.2, 1.1])
     world = with_solid(empty_world, kind, center, half)
     _, depth, labels, _ = look(world, AHEAD, RIGHT)
-    expected = {"boxes": box_depth, "columns": column_depth, "crowns": crown_depth}[kind](center - ORIGIN, half)
+    closed_form = {"boxes": box_depth, "screens": box_depth, "columns": column_depth, "crowns": crown_depth}[kind]
+    expected = closed_form(center - ORIGIN, half)
     mine = labels[0] == CLASSES.index("person")
     # At the outline rounding decides whether a ray hits.
     assert (mine != np.isfinite(expected)).mean() < 1e-3
@@ -106,15 +108,42 @@ def column_depth(center, half):
     return np.where(inside, depth, np.inf)
 
 
-def crown_depth(center, half):
-    return first_root(rays() / half, center / half, 1.0)
+def crown_depth(center, half, last=False):
+    return first_root(rays() / half, center / half, 1.0, last)
 
 
-def first_root(ray, center, radius):
-    """The smaller t with |t ray - center| = radius."""
+def first_root(ray, center, radius, last=False):
+    """The smaller t with |t ray - center| = radius, or the larger one."""
     a, b, c = (ray * ray).sum(-1), (ray * center).sum(-1), (center * center).sum() - radius**2
     root = b * b - a * c
-    return np.where(root > 0, (b - np.sqrt(np.maximum(root, 0.0))) / a, np.inf)
+    return np.where(root > 0, (b - (-1 if last else 1) * np.sqrt(np.maximum(root, 0.0))) / a, np.inf)
+
+
+def test_through_the_gaps_of_a_crown_one_sees_its_far_side(empty_world):
+    center, half = np.array([0.3, -1.2, 9.0]), np.array([1.1, 1.2, 1.1])
+    _, depth, labels, _ = look(with_solid(empty_world, "crowns", center, half, leafage=0.75), AHEAD, RIGHT)
+    near, far = crown_depth(center - ORIGIN, half), crown_depth(center - ORIGIN, half, last=True)
+    mine, inside = labels[0] == CLASSES.index("person"), np.isfinite(near)
+    at_near, at_far = (np.abs(depth[0] / np.where(inside, end, 1.0) - 1) < 1e-4 for end in (near, far))
+    assert (mine & ~inside).mean() < 1e-3
+    assert (mine & inside & ~at_near & ~at_far).mean() < 1e-3
+    # Half of the hull has leaves: of the near side one half is seen, of the far side a quarter, and the rest is open.
+    for share, seen in ((0.5, mine & at_near), (0.25, mine & at_far), (0.25, ~mine)):
+        assert (seen & inside).sum() / inside.sum() == pytest.approx(share, abs=0.12)
+
+
+def test_a_fence_has_bars_at_its_depth_and_gaps_between_them(empty_world):
+    center, half = np.array([3.0, -1.2, 9.0]), np.array([0.5, 0.8, 4.0])
+    _, depth, labels, _ = look(with_solid(empty_world, "screens", center, half, bars=0.5), AHEAD, RIGHT)
+    side = (center[0] - half[0]) / np.maximum(rays()[..., 0], 1e-6)  # of the flank that faces the road
+    along, down = side * rays()[..., 2] - center[2], side * rays()[..., 1] - HEIGHT - center[1]
+    flank = (rays()[..., 0] > 0) & (np.abs(along) < half[2] - 0.05) & (np.abs(down) < half[1] - 0.3)
+    from_bar = np.abs(np.abs(along / 2 - np.round(along / 2)))  # bars stand every two metres, a quarter as wide
+    bar, gap = flank & (from_bar < 0.11), flank & (from_bar > 0.13)
+    assert min(bar.sum(), gap.sum()) > 30
+    np.testing.assert_allclose(depth[0][bar], side[bar], rtol=1e-4)
+    assert (labels[0][bar] == CLASSES.index("person")).all()
+    assert (labels[0][gap] != CLASSES.index("person")).all()
 
 
 def test_disparity_is_focal_times_baseline_over_depth(empty_world):
