@@ -9,6 +9,7 @@ from jaxtyping import Float
 from robustdepth.errors import UserError
 from robustdepth.evaluation.alignment import apply_alignment, fit_alignment
 from robustdepth.evaluation.metrics import depth_metrics
+from robustdepth.evaluation.outlines import boundary_f1
 from robustdepth.evaluation.protocols import Protocol, check_size, valid_pixels
 from robustdepth.evaluation.result import Metrics
 from robustdepth.types import EvalSample
@@ -53,11 +54,13 @@ class ScoredFrame:
             raise UserError(f"the prediction for {self.sample.name} is not positive and finite everywhere.")
 
     def score(self, inverse: Float[np.ndarray, "height width"]) -> Metrics:
-        """Metrics of an inverse depth map over the valid pixels, in float64."""
-        values = self.resize(inverse)[self.mask].astype(np.float64)
+        """Metrics of an inverse depth map over the valid pixels, in float64; of outlines where the truth is dense."""
+        full = self.resize(inverse)
+        values = full[self.mask].astype(np.float64)
         depth = self._align(values, values)
         everywhere = np.ones((1, self.truth.size), bool)
-        return {key: value.item() for key, value in depth_metrics(depth[None], self.truth[None], everywhere).items()}
+        scores = {key: value.item() for key, value in depth_metrics(depth[None], self.truth[None], everywhere).items()}
+        return scores | {"boundary_f1": boundary_f1(1 / full, self.sample.depth)} if self.protocol.outlines else scores
 
     def depth(self, inverse: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "full_height full_width"]:
         """The aligned, clipped depth map in metres that `score` judges, at every pixel."""

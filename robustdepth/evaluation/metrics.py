@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from robustdepth.types import Array
 
 DEPTH_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3", "log10", "si_log")
-HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
+HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3", "boundary_f1"})
 
 
 def depth_metrics(

@@ -37,6 +37,7 @@ class Protocol:
     count: int | None = None  # images the published protocol has; None: any number, stated in the report
     dataset: str = ""  # of data.benchmarks.datasets, for truth "dataset"; the protocol's name is that of its condition
     own_size: bool = False  # ground truth of another size than the image
+    outlines: bool = False  # ground truth is dense, so that outlines are scored too, at every pixel
 
 
 def _conditions(dataset: str, crop: tuple[float, float, float, float] = WHOLE_IMAGE, **rules: Any) -> list[Protocol]:
@@ -93,6 +94,7 @@ PROTOCOLS = {
             alignment="median",
             resize="none",
             count=100,
+            outlines=True,
         ),
         *ADVERSE,
     )
