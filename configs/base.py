@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
                 grey=0.0,  # probability that the networks see a sample in grey; at 1 they do so when used, too
                 flip=True,
                 jitter=(0.2, 0.2, 0.2, 0.1),  # brightness, contrast, saturation, hue; applied with p = 0.5
+                camera_effects=0.0,  # strength of blur, exposure, noise, ... of cameras drawn at random, up to 1
                 threads=4,  # decoding threads
                 max_bad_images=16,  # unreadable images that training replaces and counts before it stops
             ),
@@ -46,6 +47,9 @@ def get_config() -> ConfigDict:
                 min_depth=0.1,
                 max_depth=100.0,
                 initial_depth=10.0,  # depth of an untrained network
+                # Focal length, in widths of the image, of the camera whose metres the network learns: cameras of other
+                # focal lengths are then right in metres, too; 0: metres are taken as they are. KITTI's is 0.58.
+                canonical_focal=0.0,
                 remat="none",  # what backward passes compute again: nothing, all but "convolutions", or "full" networks
                 dtype="float32",  # compute type of the networks: float32 or bfloat16; geometry and losses stay float32
             ),
@@ -72,6 +76,9 @@ def get_config() -> ConfigDict:
                     mask=0.0,  # what the mask decoder learns by; 1 is usual
                     transfer_feature=0.0,  # likeness to the stereo network's geometry features; 0.1 is usual
                     transfer_distribution=0.0,  # ... and to its distribution over disparities; 0.05 is usual
+                    truth=0.0,  # true depth of the procedural world as the teacher: error of log depth; 1 is usual
+                    truth_shape=0.0,  # ... up to one factor an image; 0.5 is usual
+                    truth_gradient=0.0,  # ... and of its changes between neighbouring pixels; 0.5 is usual
                     disparity=0.0,  # task "stereo": error against the procedural world's true disparity
                     hints=0.0,  # task "stereo": towards semi-global matching, where that explains the views better
                 ),
@@ -124,7 +131,9 @@ def get_config() -> ConfigDict:
             optimizer=dict(
                 learning_rate=1e-4,
                 steps=66_000,
+                encoder_factor=1.0,  # on the depth encoder's rate
                 warmup_steps=0,
+                schedule="drops",  # after the warm-up: "drops", or "cosine" to 0
                 drops=(0.75,),  # fractions of the training at which the rate is multiplied by drop_factor
                 drop_factor=0.1,
                 weight_decay=0.0,

@@ -135,6 +135,12 @@ def disparity_from(config: ConfigDict) -> str:
     return config.selective.proxy if wanted and config.selective.proxy in (TRUTH, SGM, FILES) else ""
 
 
+def uses_truth(config: ConfigDict) -> bool:
+    """Whether the procedural world's true depth teaches the depth network."""
+    loss = config.loss
+    return config.task == "depth" and bool(loss.truth or loss.truth_shape or loss.truth_gradient)
+
+
 def uses_proxy(config: ConfigDict) -> bool:
     """Whether a stereo method's disparity teaches the depth network."""
     return config.task == "depth" and bool(config.loss.proxy)

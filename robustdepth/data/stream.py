@@ -13,7 +13,17 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.expert_cache import ExpertCache
 from robustdepth.data.images import BadImage
-from robustdepth.data.source import FILES, SGM, TRUTH, Example, Source, build_source, disparity_from, world_count
+from robustdepth.data.source import (
+    FILES,
+    SGM,
+    TRUTH,
+    Example,
+    Source,
+    build_source,
+    disparity_from,
+    uses_truth,
+    world_count,
+)
 from robustdepth.data.stereo.sgm import add_sgm
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_range, stereo_disparity
@@ -55,6 +65,7 @@ def batch_shapes(config: ConfigDict) -> Batch:
         index=leaf(np.int32),
         source_names=views,
         labels=leaf(np.int32, *size) if config.task == "segmentation" else None,
+        depth=leaf(np.float32, *size) if uses_truth(config) else None,
         disparity=leaf(np.float32, *size) if proxy else None,
         disparity_failed=leaf(np.bool_, *size) if proxy in (SGM, FILES) else None,
     )
@@ -160,7 +171,7 @@ class Stream:
 
     def _rendered(self) -> Batch:
         # Imported here because it compiles nothing for those who train on recordings alone.
-        from robustdepth.world.generate import render_examples
+        from robustdepth.world.generate import render_examples, surface_depth
 
         config, count = self._config, self.world_count
         share = count // self._shards
@@ -169,6 +180,8 @@ class Stream:
         batch, truth = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
         if config.task == "segmentation":
             return dataclasses.replace(batch, labels=truth.labels[:, 0])
+        if uses_truth(config):
+            batch = dataclasses.replace(batch, depth=surface_depth(truth.depth[:, 0]))
         if disparity_from(config) == TRUTH:
             disparity = stereo_disparity(truth.depth[:, 0], batch.camera.focal[:, 0], batch.baseline)
             return dataclasses.replace(batch, disparity=disparity)

@@ -38,6 +38,15 @@ def resize_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     return Camera(camera.focal * scale, (camera.center + 0.5) * scale - 0.5, size)
 
 
+def metres_factor(camera: Camera, canonical_focal: float) -> Float[Array, "*batch"]:
+    """By how much this camera's depth is larger than that of the canonical one which takes the same image.
+
+    Args:
+      canonical_focal: the canonical camera's focal length in widths of its image.
+    """
+    return camera.focal[..., 0] / (camera.size[1] * canonical_focal)
+
+
 def crop_camera(camera: Camera, top: int, left: int, size: tuple[int, int]) -> Camera:
     """The camera of the window of `size` (height, width) whose first pixel is (left, top)."""
     offset = np.array([left, top], np.float32).reshape((1,) * (camera.center.ndim - 1) + (2,))

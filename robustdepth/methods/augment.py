@@ -10,9 +10,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from robustdepth.geometry.camera import flip_camera
+from robustdepth.geometry.camera import flip_camera, metres_factor
 from robustdepth.imaging.color import jitter, to_grey
+from robustdepth.imaging.pipeline import photograph
 from robustdepth.types import Array, Batch, Camera
+
+CAMERA = 3  # folded into the key
 
 
 @flax.struct.dataclass
@@ -56,6 +59,7 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
         camera=Camera(batch.camera.focal, center, batch.camera.size),
         baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
         expert=turned(batch.expert, 2),
+        depth=turned(batch.depth, 2),
         labels=turned(batch.labels, 2),
         disparity=turned(batch.disparity, 2),
         disparity_failed=turned(batch.disparity_failed, 2),
@@ -64,7 +68,30 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
     )
 
 
-def augment(batch: Batch, key: Array, *, flip: bool, strength: tuple[float, float, float, float], grey: float) -> Views:
+def canonical(batch: Batch, canonical_focal: float) -> Batch:
+    """The batch in the metres of a camera with the canonical focal length; unchanged where that is 0.
+
+    A network cannot tell a long lens from a short distance. So it learns for one lens, and a real camera's depth is
+    the network's times `metres_factor` (Yin et al., Metric3D, ICCV 2023). Images stay as they are.
+    """
+    if not canonical_focal:
+        return batch
+    factor = metres_factor(batch.camera, canonical_focal)
+    depth = None if batch.depth is None else batch.depth / factor[:, None, None]
+    return dataclasses.replace(
+        batch, depth=depth, baseline=batch.baseline / factor, speed=batch.speed / factor[:, None]
+    )
+
+
+def augment(
+    batch: Batch,
+    key: Array,
+    *,
+    flip: bool,
+    strength: tuple[float, float, float, float],
+    grey: float,
+    camera_effects: float = 0.0,
+) -> Views:
     """Random mirroring (p = 0.5), colour jitter (p = 0.5) and grey images (p = `grey`), drawn per sample.
 
     Args:
@@ -72,6 +99,7 @@ def augment(batch: Batch, key: Array, *, flip: bool, strength: tuple[float, floa
       flip: whether samples are mirrored at all.
       strength: brightness, contrast, saturation and hue jitter; all zero switches it off.
       grey: probability that the networks see a sample without colour.
+      camera_effects: strength of what cameras drawn at random do to the images, see `imaging.pipeline`.
     """
     flip_key, jitter_key, grey_key = jax.random.split(key, 3)
     clean = to_float(batch)
@@ -81,6 +109,8 @@ def augment(batch: Batch, key: Array, *, flip: bool, strength: tuple[float, floa
     seen = jnp.concatenate([clean.target[:, None], clean.sources], axis=1)
     if any(strength):
         seen = jitter(seen, jitter_key, strength)
+    if camera_effects:
+        seen = photograph(seen, jax.random.fold_in(key, CAMERA), camera_effects)
     if grey > 0:
         colourless = jax.random.bernoulli(grey_key, grey, (size, 1, 1, 1, 1))
         seen = jnp.where(colourless, to_grey(seen), seen)

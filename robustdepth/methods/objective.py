@@ -1,5 +1,6 @@
 """Composes the methods chosen by the config into one pure function, loss_fn(params, stats, batch, key, step)."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -10,12 +11,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from robustdepth.conditions.spec import parse
-from robustdepth.data.source import uses_proxy
+from robustdepth.data.source import uses_proxy, uses_truth
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_to_depth
 from robustdepth.imaging.resize import resize_map
-from robustdepth.methods import reprojection, selective, semantics, texture, weather
-from robustdepth.methods.augment import Views, augment
+from robustdepth.methods import reprojection, selective, semantics, texture, truth, weather
+from robustdepth.methods.augment import Views, augment, canonical
 from robustdepth.methods.second_view import second_view_terms
 from robustdepth.methods.transfer import Transfer, transfer_terms
 from robustdepth.types import TEMPORAL, Array, Batch, PyTree, Term
@@ -97,6 +98,7 @@ def make_loss_fn(
     has_temporal = any(name in TEMPORAL for name in config.data.views)
     conditions = parse(config.weather.spec) if uses_view(config, "weather") else ()
     run = partial(apply, remat=config.model.remat)
+    rebuilds = bool(config.data.views)  # without source views true depth teaches alone
 
     def full_depth(disparity: Array) -> Array:
         """Depth at the images' size of the finest disparity, whose stride may be more than one."""
@@ -117,7 +119,15 @@ def make_loss_fn(
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         augment_key, mask_key = jax.random.split(key)
         data = config.data
-        views = augment(batch, augment_key, flip=data.flip, strength=tuple(data.jitter), grey=data.grey)
+        views = augment(
+            batch,
+            augment_key,
+            flip=data.flip,
+            strength=tuple(data.jitter),
+            grey=data.grey,
+            camera_effects=data.camera_effects,
+        )
+        views = dataclasses.replace(views, clean=canonical(views.clean, config.model.canonical_focal))
         output, new_stats = run(depth_net, "depth", params, stats, views.seen_target)
         forward = None
         if has_temporal:
@@ -125,9 +135,16 @@ def make_loss_fn(
             forward, pose_stats = run(pose_net, "pose", params, stats, *reprojection.temporal_pairs(views))
             new_stats |= pose_stats
         motions = reprojection.motions_of(views.clean, forward)
-        losses, watched, images = reprojection.reprojection_terms(
-            output.disparities, motions, views.clean, config, mask_key
-        )
+        if rebuilds:
+            losses, watched, images = reprojection.reprojection_terms(
+                output.disparities, motions, views.clean, config, mask_key
+            )
+        else:
+            losses, watched, images = {}, {}, {"target": views.seen_target, "disparity": output.disparities[0]}
+        if uses_truth(config):
+            depth = full_depth(output.disparities[0])
+            losses |= truth.terms(depth, views.clean.depth)
+            watched |= reprojection.watched_depth(depth)
         if weights.velocity and has_temporal:
             losses["velocity"] = reprojection.velocity_term(motions, views.clean)
         if weights.geometric:

@@ -120,16 +120,21 @@ def depth_edges(image: Float[Array, "batch height width 3"], config: ConfigDict)
 def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
     """What tells a healthy training from a collapsed one: see `training.health`."""
     samples = jnp.float32(depth.shape[0])
-    mean = jnp.mean(depth, axis=(1, 2))
-    quantities = {
-        "depth_spread": Term(jnp.mean(jnp.std(depth, axis=(1, 2)) / mean), samples),
-        "depth_mean": Term(jnp.mean(mean), samples),
-        "auto_mask": masked_mean(selection.automasked.astype(jnp.float32), selection.counts),
-    }
+    quantities = watched_depth(depth)
+    quantities["auto_mask"] = masked_mean(selection.automasked.astype(jnp.float32), selection.counts)
     lengths = [safe_norm(m[:, :3, 3]) for m, n in zip(motions, batch.source_names, strict=True) if n in TEMPORAL]
     if lengths:
         quantities["translation"] = Term(jnp.mean(jnp.stack(lengths)), samples * len(lengths))
     return quantities
+
+
+def watched_depth(depth: Array) -> dict[str, Term]:
+    """Mean depth, and its spread, which falls to 0 where depth collapses to a constant."""
+    samples, mean = jnp.float32(depth.shape[0]), jnp.mean(depth, axis=(1, 2))
+    return {
+        "depth_spread": Term(jnp.mean(jnp.std(depth, axis=(1, 2)) / mean), samples),
+        "depth_mean": Term(jnp.mean(mean), samples),
+    }
 
 
 def velocity_term(motions: Motions, batch: Batch) -> Term:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from robustdepth.data.source import uses_truth
 from robustdepth.errors import UserError, nearest
 from robustdepth.runtime.files import replacing
 from robustdepth.types import STEREO, TEMPORAL
@@ -14,6 +15,7 @@ CONFIG_FILE = "config.json"
 CHOICES = {
     "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
     "model.dtype": ("float32", "bfloat16"),
+    "optimizer.schedule": ("drops", "cosine"),
     "model.remat": ("none", "convolutions", "full"),
     "model.mask_decoder": ("none", "loss", "concatenated"),
     "task": ("depth", "segmentation", "stereo"),
@@ -49,8 +51,13 @@ def check(config: ConfigDict) -> None:
             f"the nearest are {max(16, round(height / 16) * 16)}x{max(16, round(width / 16) * 16)}."
         )
     views = tuple(config.data.views)
-    if not views or len(set(views)) != len(views):
+    if len(set(views)) != len(views) or not (views or uses_truth(config)):
         raise UserError(f"config.data.views={views}: name at least one source view, each once.")
+    if uses_truth(config) and config.data.world_share != 1.0:
+        raise UserError(
+            "config.loss.truth, truth_shape and truth_gradient need true depth, which recordings do not have: set "
+            "config.data.world_share=1.0, or these weights to 0."
+        )
     for view in views:
         if view not in (*TEMPORAL, STEREO):
             raise UserError(f'config.data.views has "{view}"; {nearest(view, (*TEMPORAL, STEREO))}')

@@ -6,10 +6,12 @@ from ml_collections import ConfigDict
 
 
 def learning_rate(config: ConfigDict) -> optax.Schedule:
-    """Linear warm-up to `learning_rate`, then multiplied by `drop_factor` at each fraction in `drops`."""
+    """Linear warm-up to `learning_rate`, then a half cosine to 0, or `drop_factor` at each fraction in `drops`."""
     o = config.optimizer
     drops = {round(fraction * o.steps): o.drop_factor for fraction in o.drops}
     steady = optax.piecewise_constant_schedule(o.learning_rate, drops)
+    if o.schedule == "cosine":
+        steady = optax.cosine_decay_schedule(o.learning_rate, o.steps)
     if not o.warmup_steps:
         return steady
 
@@ -29,16 +31,19 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     stages.append(optax.scale_by_learning_rate(learning_rate(config)))
     optimizer = optax.chain(*stages)
     if config.model.freeze_encoder:
-        return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, _part)
+        return optax.partition({"rest": optimizer, "encoder": optax.set_to_zero()}, _part)
+    if o.encoder_factor != 1.0:
+        slower = optax.partition({"rest": optax.identity(), "encoder": optax.scale(o.encoder_factor)}, _part)
+        return optax.chain(optimizer, slower)
     return optimizer
 
 
 def _part(params):
-    """Of every parameter: "frozen" in the encoder of the depth or segmentation network, "trained" elsewhere."""
+    """Of every parameter: "encoder" in that of the depth or segmentation network, "rest" elsewhere."""
 
     def label(path: tuple, _) -> str:
         network, part = (key.key for key in path[:2])
-        return "frozen" if part == "encoder" and network != "pose" else "trained"
+        return "encoder" if part == "encoder" and network != "pose" else "rest"
 
     return jax.tree_util.tree_map_with_path(label, params)
 

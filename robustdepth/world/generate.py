@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Key
 
 from robustdepth.errors import UserError, nearest
 from robustdepth.types import NEXT, PREVIOUS, STEREO, Array, Batch, Camera, Scene
-from robustdepth.world.raycast import View
+from robustdepth.world.raycast import FAR, View
 from robustdepth.world.render import render_views
 from robustdepth.world.scene import World, camera_of, sample_world
 
@@ -57,6 +57,11 @@ def render_examples(
         source_names=tuple(views),
     )
     return batch, Scene(depth=depth, labels=labels, moving=moving, pose=relative_poses(placed))
+
+
+def surface_depth(depth: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Rendered depth in metres with inf where it is sky, as `Batch.depth` has it."""
+    return jnp.where(depth < FAR, depth, jnp.inf)
 
 
 def scene_keys(seed: int, split: str, indices: Int[Array, "batch"]) -> Key[Array, "batch"]:

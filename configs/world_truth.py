@@ -1,0 +1,41 @@
+"""The depth network that comes with the package: a compact one, taught by the true depth of the procedural world.
+
+    python -m robustdepth.train --config=configs/world_truth.py --workdir=runs/world_truth
+
+The encoder learns, at a fifth of the decoder's rate. Cameras drawn at random stand between the world and the network,
+which predicts at full size and in metres for the canonical camera.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = "world_truth"
+    config.image_size = (128, 416)
+    config.batch_size = 8
+    config.data.world_share = 1.0
+    config.data.views = ()
+    config.data.grey = 0.15
+    config.data.jitter = (0.3, 0.3, 0.5, 0.1)
+    config.data.camera_effects = 1.0
+    config.model.encoder = "efficientnet_lite0"
+    config.model.pretrained = "package"
+    config.model.decoder_width = 0.5
+    config.model.scales = 1
+    config.model.canonical_focal = 0.58
+    config.loss.photometric = 0.0
+    config.loss.smoothness = 0.0
+    config.loss.truth = 1.0
+    config.loss.truth_shape = 0.5
+    config.loss.truth_gradient = 0.5
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.encoder_factor = 0.2
+    config.optimizer.steps = 6_000
+    config.optimizer.warmup_steps = 200
+    config.optimizer.schedule = "cosine"
+    config.optimizer.ema_decay = 0.998
+    config.log.every = 50
+    config.log.images_every = 500
+    config.checkpoint.every = 100
+    return config

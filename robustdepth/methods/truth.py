@@ -1,0 +1,51 @@
+"""True depth as the teacher, where images are rendered (METHOD.md 6).
+
+**[ours]**, after the recipe of Depth Anything V2 (Yang et al., NeurIPS 2024): precise synthetic labels teach sharp
+outlines. With e = log D - log D*, the error of the depth D against the truth D*, over the surfaces of the images,
+
+    truth          = mean |e|
+    truth_shape    = mean |e - mean e|, the inner mean over one image: what is left if the scale does not count
+    truth_gradient = sum over k < SCALES of mean |dx e_k| + mean |dy e_k|, e_k: every 2^k-th row and column of e
+
+Sky has no depth. It counts in `truth` alone, with max(0, log SKY_NEAREST - log D).
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from robustdepth.losses.consistency import masked_mean
+from robustdepth.numerics import safe_div
+from robustdepth.types import Array, Term
+
+SKY_NEAREST = 70.0  # metres of the canonical camera
+SCALES = 3
+
+
+def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch height width"]) -> dict[str, Term]:
+    """The three losses, unweighted.
+
+    Args:
+      depth: the network's, positive.
+      truth: in the same unit; 0 where it is unknown, inf where it is sky.
+    """
+    sky = jnp.isinf(truth)
+    surface = (truth > 0) & ~sky
+    error = jnp.log(depth) - jnp.log(jnp.where(surface, truth, SKY_NEAREST))
+    total, count = (
+        jnp.sum(values, axis=(1, 2), keepdims=True) for values in (jnp.where(surface, error, 0.0), surface * 1.0)
+    )
+    mean = safe_div(total, count, floor=1.0)
+    return {
+        "truth": masked_mean(jnp.where(sky, jnp.maximum(-error, 0.0), jnp.abs(error)), surface | sky),
+        "truth_shape": masked_mean(jnp.abs(error - mean), surface),
+        "truth_gradient": _gradient_term(error, surface),
+    }
+
+
+def _gradient_term(error: Float[Array, "batch height width"], surface: Bool[Array, "batch height width"]) -> Term:
+    found = []
+    for step in (2**k for k in range(SCALES)):
+        e, s = error[:, ::step, ::step], surface[:, ::step, ::step]
+        found.append(masked_mean(jnp.abs(e[:, :, 1:] - e[:, :, :-1]), s[:, :, 1:] & s[:, :, :-1]))
+        found.append(masked_mean(jnp.abs(e[:, 1:] - e[:, :-1]), s[:, 1:] & s[:, :-1]))
+    return Term(sum(term.value for term in found), found[0].count)
