@@ -29,6 +29,9 @@ class FakeModel:
         default_factory=lambda: ConfigDict({"name": "fake", "model": {"encoder": "none"}}), hash=False
     )
 
+    def metres_factor(self, camera):
+        return 1.0
+
     def prepare(self, image):
         return np.asarray(image, np.float32) / 255
 

@@ -137,8 +137,13 @@ def disparity_from(config: ConfigDict) -> str:
 
 def uses_truth(config: ConfigDict) -> bool:
     """Whether the procedural world's true depth teaches the depth network."""
-    loss = config.loss
-    return config.task == "depth" and bool(loss.truth or loss.truth_shape or loss.truth_gradient)
+    terms = ("truth", "truth_shape", "truth_gradient")
+    return config.task == "depth" and any(config.loss.get(term, 0.0) for term in terms)  # older configs have none
+
+
+def learns_metres(config: ConfigDict) -> bool:
+    """Whether the scale of depth is learned: from a stereo rig's baseline, the vehicle's speed, or true depth."""
+    return STEREO in config.data.views or bool(config.loss.get("velocity", 0.0) or config.loss.get("truth", 0.0))
 
 
 def uses_proxy(config: ConfigDict) -> bool:

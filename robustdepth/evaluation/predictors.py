@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import jax
@@ -30,14 +30,21 @@ class Predictor(Protocol):
     scale: str  # "metric" or "relative"
     batch_size: int
 
-    def prepare(self, index: int, sample: EvalSample) -> np.ndarray:
+    def prepare(self, index: int, sample: EvalSample) -> Any:
         """Host work for one sample; runs in threads."""
 
-    def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
+    def infer(self, prepared: Sequence[Any]) -> list[Float[np.ndarray, "height width"]]:
         """Inverse depth of up to `batch_size` prepared samples."""
 
     def describe(self) -> dict[str, Any]:
         """What the report says about the model."""
+
+
+class Prepared(NamedTuple):
+    """An image as the network wants it, and what its depth is to be multiplied by for the sample's camera."""
+
+    image: np.ndarray
+    factor: float
 
 
 class NetworkPredictor:
@@ -51,16 +58,17 @@ class NetworkPredictor:
         self.model = dataclasses.replace(model, variables=replicated)
         self.flip, self.scale = flip, model.scale
         self.batch_size = self.round_up(batch_size)
-        self.infer(
-            [np.zeros((*model.image_size, 3), np.float32)]
-        )  # compiles now, so that measured times mean something
+        blank = np.zeros((*model.image_size, 3), np.float32)
+        self.infer([Prepared(blank, 1.0)])  # compiles now, so that measured times mean something
 
-    def prepare(self, index: int, sample: EvalSample) -> np.ndarray:
-        return np.asarray(self.model.prepare(sample.image))
+    def prepare(self, index: int, sample: EvalSample) -> Prepared:
+        return Prepared(np.asarray(self.model.prepare(sample.image)), self.model.metres_factor(sample.camera))
 
-    def infer(self, prepared: Sequence[np.ndarray]) -> list[Float[np.ndarray, "height width"]]:
-        images = np.stack([*prepared, *[np.zeros_like(prepared[0])] * (self.batch_size - len(prepared))])
-        return list(self._predict(images)[: len(prepared)])
+    def infer(self, prepared: Sequence[Prepared]) -> list[Float[np.ndarray, "height width"]]:
+        images = [item.image for item in prepared]
+        padding = [np.zeros_like(images[0])] * (self.batch_size - len(images))
+        inverse = self._predict(np.stack(images + padding))
+        return [values / item.factor for values, item in zip(inverse, prepared, strict=False)]
 
     def round_up(self, count: int) -> int:
         """The next number of images that the devices share evenly."""
@@ -76,7 +84,7 @@ class NetworkPredictor:
     def infer_full_size(
         self, images: UInt8[JaxArray, "batch full_height full_width 3"]
     ) -> Float[np.ndarray, "batch height width"]:
-        """Inverse depth of images that lie on the devices at their own size: `prepare` without the host.
+        """Inverse depth of images that lie on the devices at their own size: `prepare` without host and camera.
 
         Resized values differ from Pillow's by one level of 255 at most, which rounds between its two passes.
         """

@@ -52,6 +52,27 @@ def _conditions(dataset: str, crop: tuple[float, float, float, float] = WHOLE_IM
 ANY_DEPTH = (0.0, float("inf"))
 # Region of Cityscapes' upper 768 rows that counts: rows from 256, columns 192 to 1856 of 2048.
 CITYSCAPES_REGION = (256 / 768, 1.0, 192 / 2048, 1856 / 2048)
+KITTI_2015 = (
+    Protocol(
+        "kitti_2015",
+        "KITTI stereo 2015 inside the Eigen crop and its cap",
+        "dataset",
+        EIGEN_CROP,
+        (1e-3, 80.0),
+        count=200,
+        dataset="kitti_2015",
+    ),
+    Protocol(
+        "kitti_2015_whole",
+        "KITTI stereo 2015, every known pixel",
+        "dataset",
+        WHOLE_IMAGE,
+        ANY_DEPTH,
+        clip=(1e-3, 200.0),
+        count=200,
+        dataset="kitti_2015",
+    ),
+)
 ADVERSE = (
     *_conditions("driving_stereo", valid=ANY_DEPTH, alignment="median"),
     *(  # Robust-Depth's night list follows that paper, the other conditions md4all
@@ -96,6 +117,7 @@ PROTOCOLS = {
             count=100,
             outlines=True,
         ),
+        *KITTI_2015,
         *ADVERSE,
     )
 }

@@ -44,7 +44,7 @@ def metres_factor(camera: Camera, canonical_focal: float) -> Float[Array, "*batc
     Args:
       canonical_focal: the canonical camera's focal length in widths of its image.
     """
-    return camera.focal[..., 0] / (camera.size[1] * canonical_focal)
+    return jnp.asarray(camera.focal)[..., 0] / (camera.size[1] * canonical_focal)
 
 
 def crop_camera(camera: Camera, top: int, left: int, size: tuple[int, int]) -> Camera:

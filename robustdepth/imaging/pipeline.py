@@ -53,14 +53,14 @@ def photograph(
 
 def blur(images: Images, sigma: Draw) -> Images:
     """Gaussian blur of each image with its own standard deviation in pixels; 0 leaves it."""
-    offsets = np.arange(-TAPS, TAPS + 1)
-    weights = jnp.exp(-0.5 * jnp.square(offsets / jnp.maximum(sigma[:, :, :, 0], 1e-3)))  # [image, 1, taps]
-    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
+    offsets = np.arange(-TAPS, TAPS + 1, dtype=np.float32)[None]
+    weights = jnp.exp(-0.5 * jnp.square(offsets / jnp.maximum(sigma[:, 0, 0], 1e-3)))
+    weights = (weights / jnp.sum(weights, axis=1, keepdims=True))[..., None, None, None]  # [image, tap, 1, 1, 1]
     for axis in (1, 2):
         pad = [(TAPS, TAPS) if i == axis else (0, 0) for i in range(4)]
         wide, length = jnp.pad(images, pad, mode="edge"), images.shape[axis]
         parts = [jax.lax.slice_in_dim(wide, k, k + length, axis=axis) for k in range(2 * TAPS + 1)]
-        images = sum(part * weights[:, :, k, None, None] for k, part in enumerate(parts))
+        images = sum(part * weights[:, k] for k, part in enumerate(parts))
     return images
 
 
@@ -77,7 +77,7 @@ def compress(images: Images, step: Draw) -> Images:
     blocks = split.reshape(count, rows, BLOCK, columns, BLOCK, 4)
     transform, steps = jnp.asarray(_cosines()), jnp.asarray(_steps())
     frequencies = jnp.einsum("ui,nricjk,vj->nrucvk", transform, blocks, transform)
-    size = jnp.maximum(step[..., None, None], 1e-6) * steps
+    size = jnp.maximum(step[..., None, None], 1e-6) * steps[None, None]
     rounded = jnp.round(frequencies / size) * size
     decoded = jnp.einsum("ui,nrucvk,vj->nricjk", transform, rounded, transform)
     decoded = decoded.reshape(split.shape)[:, :height, :width]

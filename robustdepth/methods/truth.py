@@ -31,10 +31,8 @@ def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch 
     sky = jnp.isinf(truth)
     surface = (truth > 0) & ~sky
     error = jnp.log(depth) - jnp.log(jnp.where(surface, truth, SKY_NEAREST))
-    total, count = (
-        jnp.sum(values, axis=(1, 2), keepdims=True) for values in (jnp.where(surface, error, 0.0), surface * 1.0)
-    )
-    mean = safe_div(total, count, floor=1.0)
+    count = jnp.sum(surface.astype(jnp.float32), axis=(1, 2), keepdims=True)
+    mean = safe_div(jnp.sum(jnp.where(surface, error, 0.0), axis=(1, 2), keepdims=True), count, floor=1.0)
     return {
         "truth": masked_mean(jnp.where(sky, jnp.maximum(-error, 0.0), jnp.abs(error)), surface | sky),
         "truth_shape": masked_mean(jnp.abs(error - mean), surface),

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from robustdepth.conditions.spec import Spec, render_condition
+from robustdepth.data.source import learns_metres
 from robustdepth.geometry.depth import disparity_to_depth
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_map
 from robustdepth.methods.augment import Views
-from robustdepth.types import STEREO, Array
+from robustdepth.types import Array
 
 TYPICAL = 15.0  # metres: geometric mean of the depth of a street image
 
@@ -28,7 +29,7 @@ def weather_view(
     is rough, and so is the weather. Networks that see grey images get grey weather.
     """
     depth = resize_map(disparity_to_depth(disparity, config.model.min_depth, config.model.max_depth), config.image_size)
-    depth = in_metres(lax.stop_gradient(depth), is_metric=STEREO in config.data.views or bool(config.loss.velocity))
+    depth = in_metres(lax.stop_gradient(depth), is_metric=learns_metres(config))
     image, _ = render_condition(spec, views.seen_target, depth, views.clean.camera, key)
     return to_grey(image) if config.data.grey >= 1.0 else image
 

@@ -62,8 +62,16 @@ class Predictor:
     def prediction(
         self, inverse_depth: Float[np.ndarray, "height width"], size: tuple[int, ...], camera: Camera | None
     ) -> Prediction:
-        """The prediction at an image's size (height, width) from the network's map of inverse depth."""
-        return Prediction(1 / resize_map(inverse_depth, size), self.model.scale, camera)
+        """The prediction at an image's size (height, width) from the network's map of inverse depth.
+
+        A network whose metres are those of a canonical camera knows metres only where the image's camera is known.
+        """
+        if camera is not None:
+            return Prediction(
+                self.model.metres_factor(camera) / resize_map(inverse_depth, size), self.model.scale, camera
+            )
+        scale = self.model.scale if self.model.canonical_field_of_view is None else "relative"
+        return Prediction(1 / resize_map(inverse_depth, size), scale, camera)
 
 
 def to_uint8(image: Array) -> UInt8[np.ndarray, "height width 3"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +21,15 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
+from robustdepth.data.source import learns_metres
 from robustdepth.errors import UserError
+from robustdepth.geometry.camera import metres_factor
 from robustdepth.geometry.depth import disparity_to_inverse_depth
 from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime.bundle import read_model
-from robustdepth.types import STEREO, Array, JaxArray, PyTree
+from robustdepth.types import Array, Camera, JaxArray, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,19 @@ class DepthModel:
 
     @property
     def scale(self) -> str:
-        """ "metric" (metres) where the training saw a stereo rig of known baseline, else "relative"."""
-        return "metric" if STEREO in self.config.data.views else "relative"
+        """ "metric" (metres) where the training could learn metres, else "relative"."""
+        return "metric" if learns_metres(self.config) else "relative"
+
+    def metres_factor(self, camera: Camera) -> float:
+        """What the network's depth is multiplied by, for images of this camera (of any size)."""
+        canonical = self.config.model.get("canonical_focal", 0.0)
+        return float(metres_factor(camera, canonical)) if canonical else 1.0
+
+    @property
+    def canonical_field_of_view(self) -> float | None:
+        """Horizontal, in degrees, of the camera that the network's metres are for; None: of no certain one."""
+        canonical = self.config.model.get("canonical_focal", 0.0)
+        return math.degrees(2 * math.atan(0.5 / canonical)) if canonical else None
 
     def prepare(self, image: UInt8[np.ndarray, "full_height full_width 3"]) -> Float[np.ndarray, "height width 3"]:
         """An image as the network wants it: resized with antialiasing (on the host), in [0, 1].

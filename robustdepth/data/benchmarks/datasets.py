@@ -9,6 +9,7 @@ from robustdepth.data.benchmarks import (
     cadc,
     cityscapes,
     driving_stereo,
+    kitti_2015,
     kitti_c,
     make3d,
     nuscenes,
@@ -20,6 +21,7 @@ from robustdepth.errors import UserError, nearest
 from robustdepth.types import EvalSample
 
 DATASETS: dict[str, Dataset] = {
+    "kitti_2015": kitti_2015.DATASET,
     "driving_stereo": driving_stereo.DATASET,
     "nuscenes": nuscenes.DATASET,
     "robotcar": robotcar.DATASET,

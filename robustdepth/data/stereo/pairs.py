@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from robustdepth.data.benchmarks import kitti_2015
 from robustdepth.data.clips import Frame, select
 from robustdepth.data.images import find_image, list_images, natural_sort, read_image
 from robustdepth.data.kitti_raw import DRIVE, drive_frames, find_drives, lidar_projection, scan_path
@@ -76,11 +77,13 @@ def world_pairs(size: tuple[int, int], count: int, seed: int, batch_size: int) -
 
 
 def open_pairs(root: str | pathlib.Path, names: Sequence[str] = ()) -> StereoPairs:
-    """The pairs of a KITTI raw folder (it holds DATE/DRIVE_sync), else of a folder of pairs; `names` narrows them down.
+    """The pairs of a folder of KITTI raw (it holds DATE/DRIVE_sync) or of KITTI stereo 2015, else of named pairs.
 
-    Raises UserError, see `kitti_pairs` and `folder_pairs`.
+    `names` narrows them down. Raises UserError, see `kitti_pairs`, `kitti_2015_pairs` and `folder_pairs`.
     """
     root = pathlib.Path(root)
+    if kitti_2015.is_there(root):
+        return kitti_2015_pairs(root, names)
     return kitti_pairs(root, names) if find_drives(root) else folder_pairs(root, names)
 
 
@@ -123,6 +126,21 @@ def _kitti_pair(root: pathlib.Path, left: Frame, right: Frame) -> StereoPair:
     name = f"{left.clip} {left.number:010d}"
     check_pair(*images, name)
     return _pair(*images, disparity, name)
+
+
+def kitti_2015_pairs(root: pathlib.Path, names: Sequence[str] = ()) -> StereoPairs:
+    """The scenes of KITTI stereo 2015. Raises UserError: no right image, an unknown name, a damaged file."""
+    found = {scene.name: scene for scene in kitti_2015.open_scenes(root)}
+    scenes = [found[name] for name in select(list(found), names, "scene", root)]
+    if lacking := [scene for scene in scenes if scene.right is None]:
+        raise UserError(f"{lacking[0].left} has no right image in image_3: unpack data_scene_flow.zip whole.")
+
+    def read() -> Iterator[StereoPair]:
+        for scene in scenes:
+            left, right = (read_image(path, full_size=scene.camera.size) for path in (scene.left, scene.right))
+            yield _pair(left, right, kitti_2015.read_disparity(scene), scene.name)
+
+    return StereoPairs("KITTI stereo 2015", len(scenes), read)
 
 
 class _Files(NamedTuple):

@@ -256,6 +256,7 @@ def evaluate_corruptions(
         loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * size)
         for batch in batches_by_size(loaded, size, lambda item: item[2].shape):
             frames = [frame for _, frame, _ in batch]
+            factors = [predictor.model.metres_factor(frame.sample.camera) for frame in frames]
             images = predictor.put([image for _, _, image in batch], size)
             numbers = [index for index, _, _ in batch] + [batch[0][0]] * (size - len(batch))
             for name, severity in variants:
@@ -271,7 +272,10 @@ def evaluate_corruptions(
                 predictions = predictor.infer_full_size(corrupted)
                 network_seconds += time.perf_counter() - corrupted_at
                 corruption_seconds += corrupted_at - begun
-                futures = [scorers.submit(score, frame, predictions[i]) for i, frame in enumerate(frames)]
+                futures = [
+                    scorers.submit(score, frame, predictions[i] / factor)
+                    for i, (frame, factor) in enumerate(zip(frames, factors, strict=True))
+                ]
                 waiting.append(((name, severity), futures))
                 collect(left=AHEAD)
                 progress.update(len(batch))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation.alignment import Alignment, apply_alignment, check_alignment, fit_alignment
-from robustdepth.evaluation.predictors import NetworkPredictor, Predictor
+from robustdepth.evaluation.predictors import NetworkPredictor, Predictor, Prepared
 from robustdepth.evaluation.result import Metrics, Result, mean_metrics
 from robustdepth.evaluation.video.sources import WORLD_VIDEOS, Video, WorldVideos, footage_videos, odometry_videos
 from robustdepth.evaluation.video.temporal import covisible, flicker, path_scale, temporal_alignment_error, track
@@ -160,15 +160,16 @@ def _stack(video: Video, maps: Sequence[np.ndarray]) -> Float[np.ndarray, "frame
     return inverse
 
 
-def _path_unit(predictor: Any, video: Video, images: Sequence[np.ndarray]) -> float:
-    """Metres in one unit of the network's own scale, from the path that its pose network sees."""
+def _path_unit(predictor: Any, video: Video, prepared: Sequence[Prepared]) -> float:
+    """Metres in one unit of the predicted depth, from the path that the pose network sees."""
     step, motions = predictor.batch_size, []
+    images = [item.image for item in prepared]
     for first in range(0, len(images) - 1, step):
         window = images[first : first + step + 1]
         padded = np.stack([*window, *[window[-1]] * (step + 1 - len(window))])
         motions.append(np.asarray(predictor.model.relative_pose(padded[:-1], padded[1:]))[: len(window) - 1])
     assert video.motions is not None
-    return path_scale(np.concatenate(motions), video.motions)
+    return path_scale(np.concatenate(motions), video.motions) / prepared[0].factor
 
 
 def _score_tae(
