@@ -78,6 +78,13 @@ def _camera(base: pathlib.Path, name: str, image: pathlib.Path) -> tuple[Camera,
     return make_camera(focal, focal, cx, cy, size), baseline
 
 
+def right_image(scene: StereoScene) -> pathlib.Path:
+    """The right image's path. Raises UserError where there is none."""
+    if scene.right is None:
+        raise UserError(f"{scene.left} has no right image in image_3: unpack data_scene_flow.zip whole.")
+    return scene.right
+
+
 def read_disparity(scene: StereoScene) -> np.ndarray:
     """True disparity of the left image in pixels, float32 [height, width], 0 where unknown. Raises UserError."""
     return read_png16(scene.truth, scene.camera.size) / np.float32(256)

@@ -132,12 +132,11 @@ def kitti_2015_pairs(root: pathlib.Path, names: Sequence[str] = ()) -> StereoPai
     """The scenes of KITTI stereo 2015. Raises UserError: no right image, an unknown name, a damaged file."""
     found = {scene.name: scene for scene in kitti_2015.open_scenes(root)}
     scenes = [found[name] for name in select(list(found), names, "scene", root)]
-    if lacking := [scene for scene in scenes if scene.right is None]:
-        raise UserError(f"{lacking[0].left} has no right image in image_3: unpack data_scene_flow.zip whole.")
+    files = [(scene, kitti_2015.right_image(scene)) for scene in scenes]
 
     def read() -> Iterator[StereoPair]:
-        for scene in scenes:
-            left, right = (read_image(path, full_size=scene.camera.size) for path in (scene.left, scene.right))
+        for scene, other in files:
+            left, right = (read_image(path, full_size=scene.camera.size) for path in (scene.left, other))
             yield _pair(left, right, kitti_2015.read_disparity(scene), scene.name)
 
     return StereoPairs("KITTI stereo 2015", len(scenes), read)
