@@ -46,7 +46,7 @@ def evaluate(
     inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
     baselines = {"constant": np.full((1, 1), np.median(inverse_median), np.float32), "train_median": inverse_median}
 
-    def load(index: int) -> tuple[EvalSample, np.ndarray]:
+    def load(index: int) -> tuple[EvalSample, Any]:
         sample = samples[index]
         return sample, predictor.prepare(index, sample)
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from robustdepth.evaluation.predictors import NetworkPredictor
+from robustdepth.evaluation.predictors import NetworkPredictor, Prepared
 from robustdepth.evaluation.run import Options, run_evaluation
 from robustdepth.runtime.inference import load_model
 from tests.checkpoints import save_untrained
@@ -40,7 +40,7 @@ def test_a_checkpoint_on_real_lidar_frames(workdir, real_data, tmp_path):
 def test_sharded_batches_equal_single_images(workdir):
     model = load_model(workdir)
     images = list(np.random.default_rng(0).random((3, 32, 64, 3), np.float32))
-    sharded = NetworkPredictor(model, batch_size=8).infer(images)
+    sharded = NetworkPredictor(model, batch_size=8).infer([Prepared(image, 1.0) for image in images])
     for image, inverse in zip(images, sharded, strict=True):
         np.testing.assert_allclose(inverse, model.inverse_depth(image[None])[0], rtol=1e-4)
 

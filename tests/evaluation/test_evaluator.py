@@ -10,8 +10,9 @@ import pytest
 from robustdepth.errors import UserError
 from robustdepth.evaluation.evaluator import evaluate
 from robustdepth.evaluation.frame import ScoredFrame
-from robustdepth.evaluation.predictors import NetworkPredictor, flip_post_process
+from robustdepth.evaluation.predictors import NetworkPredictor, Prepared, flip_post_process
 from robustdepth.evaluation.protocols import PROTOCOLS
+from robustdepth.types import Camera
 from tests.evaluation_fakes import FakeModel, FakeSamples, reference_metrics_of
 
 WORLD, EIGEN = PROTOCOLS["world"], PROTOCOLS["kitti_eigen"]
@@ -46,7 +47,7 @@ def test_the_network_runs_on_all_devices():
             return super().inverse_depth(images)
 
     predictor = NetworkPredictor(Spy(), batch_size=9)
-    assert len(predictor.infer([np.zeros((16, 32, 3), np.float32)] * 5)) == 5
+    assert len(predictor.infer([Prepared(np.zeros((16, 32, 3), np.float32), 1.0)] * 5)) == 5
     shape, images, weights = seen[-1]
     assert shape == (16, 16, 32, 3)  # 9 rounded up to a multiple of 8
     assert len(images.device_set) == 8
@@ -92,7 +93,8 @@ def test_flip_post_processing_mixes_at_the_borders():
 
 
 def test_flip_runs_the_mirrored_image_and_mirrors_back():
-    model, images = FakeModel(), [np.random.default_rng(0).random((16, 32, 3), np.float32) for _ in range(3)]
+    draw = np.random.default_rng(0)
+    model, images = FakeModel(), [Prepared(draw.random((16, 32, 3), np.float32), 1.0) for _ in range(3)]
     plain = NetworkPredictor(model).infer(images)
     flipped = NetworkPredictor(model, flip=True).infer(images)  # a pointwise network gives the same either way
     np.testing.assert_allclose(flipped, plain, rtol=1e-6)
@@ -126,3 +128,19 @@ def test_a_network_that_predicts_nan_is_refused():
     broken = NetworkPredictor(FakeModel(variables={"factor": jnp.float32("nan")}))
     with pytest.raises(UserError, match="the prediction for drive/a 000 is not positive and finite"):
         evaluate(WORLD, FakeSamples(1), broken, MEDIAN_MAP)
+
+
+def test_metres_are_those_of_the_samples_camera():
+    """A model of the canonical camera: a lens that is twice as long sees the same image at twice the depth."""
+
+    class Canonical(FakeModel):
+        def metres_factor(self, camera):
+            return float(camera.focal[0])
+
+    samples, errors = FakeSamples(2, noise=0.0), []
+    for focal in (1.0, 2.0):
+        camera = Camera(np.full(2, focal, np.float32), np.ones(2, np.float32), (16, 32))
+        seen = [dataclasses.replace(s, camera=camera, depth=s.depth * np.float32(focal)) for s in samples]
+        result = evaluate(WORLD, seen, NetworkPredictor(Canonical(scale="metric")), MEDIAN_MAP, alignment="none")
+        errors.append(result.metrics["abs_rel"])
+    np.testing.assert_allclose(errors, 0.0, atol=1e-5)

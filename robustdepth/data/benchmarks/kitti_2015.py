@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
 from robustdepth.data.images import image_size, read_image
 from robustdepth.data.kitti_raw import other_camera_x, read_calibration, rectified_camera
 from robustdepth.data.lidar import read_png16
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.types import Camera, EvalSample
