@@ -17,8 +17,13 @@ THRESHOLDS = np.linspace(0.05, 0.25, 10)
 
 
 def boundary_f1(prediction: Float[np.ndarray, "height width"], truth: Float[np.ndarray, "height width"]) -> float:
-    """Boundary F1, in [0, 1], of a positive depth map of any scale against a positive true one that is dense."""
-    found, wanted = _log_ratios(prediction), _log_ratios(truth)
+    """Boundary F1, in [0, 1], of a positive depth map of any scale against a true one that is dense.
+
+    Pairs with a pixel of unknown true depth (0) count nowhere.
+    """
+    wanted = _log_ratios(np.where(truth > 0, truth, np.nan))
+    known = np.isfinite(wanted)
+    found, wanted = _log_ratios(prediction)[known], wanted[known]
     scores = [_f1(found > level, wanted > level) for level in np.log1p(THRESHOLDS)]
     return float(np.average(scores, weights=THRESHOLDS))
 
