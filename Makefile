@@ -15,8 +15,9 @@ quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on u
 	$(RUN) -m robustdepth.train --config=configs/world_quickstart.py --workdir=$(WORKDIR) \
 	  $(if $(STEPS),--config.optimizer.steps=$(STEPS))
 	$(RUN) -m robustdepth.evaluate --workdir=$(WORKDIR) --protocols=world --output=$(WORKDIR)/eval --overwrite
-	$(RUN) -m robustdepth.sample_world --output=$(WORKDIR)/images
-	$(RUN) -m robustdepth.predict --checkpoint=$(WORKDIR) $(WORKDIR)/images --output=$(WORKDIR)/predictions --overwrite
+	$(RUN) -m robustdepth.sample world --output=$(WORKDIR)/images
+	$(RUN) -m robustdepth.predict --checkpoint=$(WORKDIR) $(WORKDIR)/images --camera=$(WORKDIR)/images \
+	  --output=$(WORKDIR)/predictions --overwrite
 	@echo
 	@echo "The table above is in $(WORKDIR)/eval/report.md, with pictures; the numbers are in report.json beside it."
 	@echo "Depth of unseen streets: $(WORKDIR)/predictions/*_color.png (near is bright), of the images in $(WORKDIR)/images."

@@ -13,7 +13,9 @@ _OUTPUTS = flags.DEFINE_list(
     "What to write: png (16 bit, 256 times the depth), npz (float), color (near is bright; for videos also an .mp4), "
     "ply (point cloud).",
 )
-_CAMERA = flags.DEFINE_string("camera", "", "The camera.json of the inputs, for point clouds.")
+_CAMERA = flags.DEFINE_string(
+    "camera", "", "For point clouds: the camera.json of the inputs, or a folder with a file NAME.json for each of them."
+)
 _FOV = flags.DEFINE_float("fov", None, "Horizontal field of view in degrees, where there is no camera.json.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images per call of the network.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write over results that lie in the output folder.")

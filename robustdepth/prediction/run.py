@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
-from robustdepth.data.frames import make_clip_camera, read_camera_file
+from robustdepth.data.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
 from robustdepth.prediction.pointcloud import camera_from_field_of_view
@@ -18,7 +19,7 @@ from robustdepth.types import Camera
 
 ASSUMED_FIELD_OF_VIEW = 70.0  # degrees, horizontal; dashboard cameras lie between 60 and 90, phones near 70
 
-CameraFor = Callable[[tuple[int, ...]], Camera]  # image size (height, width) -> camera
+CameraFor = Callable[[InputImage], Camera]
 
 
 def predict_files(
@@ -68,19 +69,35 @@ def describe_scale(scale: str) -> str:
 
 
 def choose_camera(camera_file: str, field_of_view: float | None) -> tuple[CameraFor, str]:
-    """The camera for an image size, and its origin in words. Raises UserError for a bad file or angle."""
+    """The camera for an image, and its origin in words. Raises UserError for a bad file or angle.
+
+    `camera_file` is a camera.json for all images, or a folder: there NAME.json is the camera of the image or video
+    NAME, and camera.json that of all others.
+    """
     if camera_file and field_of_view is not None:
         raise UserError("--camera and --fov exclude each other: give one of them.")
     if camera_file:
         path = pathlib.Path(camera_file)
-        camera = make_clip_camera(read_camera_file(path), path)
-        return lambda size: camera, f"camera of {camera_file}"
+        if path.is_dir():
+            find = functools.cache(functools.partial(_camera_in, path))
+            return lambda image: find(image.video or image.name), f"cameras in {camera_file}"
+        camera = _read_camera(path)
+        return lambda image: camera, f"camera of {camera_file}"
     degrees = ASSUMED_FIELD_OF_VIEW if field_of_view is None else field_of_view
     camera_from_field_of_view(degrees, (1, 1))  # refuses an impossible angle before anything is computed
     words = f"horizontal field of view of {degrees:g} degrees"
     if field_of_view is None:
         words = f"ASSUMED {words}; give --camera=camera.json or --fov=DEGREES for true proportions"
-    return lambda size: camera_from_field_of_view(degrees, (size[0], size[1])), words
+    return lambda image: camera_from_field_of_view(degrees, image.image.shape[:2]), words
+
+
+def _camera_in(folder: pathlib.Path, name: str) -> Camera:
+    own = folder / f"{name}.json"
+    return _read_camera(own if own.is_file() else folder / CAMERA_FILE)
+
+
+def _read_camera(path: pathlib.Path) -> Camera:
+    return make_clip_camera(read_camera_file(path), path)
 
 
 def _predict_all(
@@ -101,7 +118,7 @@ def _predict_all(
             padding = images[-1:] * (batch_size - len(images))  # a short last batch needs no second compilation
             for frame, inverse_depth in zip(batch, predictor.inverse_depth(images + padding), strict=False):
                 size = frame.image.shape[:2]
-                writer.write(frame, predictor.prediction(inverse_depth, size, camera_for(size)), inverse_depth)
+                writer.write(frame, predictor.prediction(inverse_depth, size, camera_for(frame)), inverse_depth)
             progress.update(len(batch))
         return progress.n
 
@@ -111,7 +128,7 @@ def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str
     for entry in inputs:
         try:
             for frame in entry.frames():
-                check_camera(camera_for(frame.image.shape[:2]), frame.image.shape[:2])
+                check_camera(camera_for(frame), frame.image.shape[:2])
                 yield frame
         except UserError as error:
             problems.append(str(error))

@@ -211,6 +211,20 @@ def test_intrinsics_of_another_size_are_refused_and_those_of_this_size_used(tmp_
         predict([fits], tmp_path / "out2", field_of_view=60.0, **options)
 
 
+def test_a_folder_of_cameras_has_one_for_each_image_or_one_for_all(tmp_path):
+    camera = {"width": 64, "height": 32, "fy": 60.0, "cx": 30.0, "cy": 12.0}
+    images = [save(tmp_path / f"{name}.png", red(80)) for name in ("a", "b", "c")]
+    (tmp_path / "a.json").write_text(json.dumps(camera | {"fx": 50.0}))
+    (tmp_path / "b.json").write_text(json.dumps(camera | {"fx": 70.0}))
+    with pytest.raises(UserError, match=r"cannot read .*camera.json"):  # of c
+        predict(images, tmp_path / "out", camera_file=str(tmp_path))
+    (tmp_path / "camera.json").write_text(json.dumps(camera | {"fx": 90.0}))
+    predict(images, tmp_path / "out", camera_file=str(tmp_path), overwrite=True)
+    for name, fx in (("a", 50), ("b", 70), ("c", 90)):
+        with np.load(tmp_path / "out" / f"{name}_depth.npz", allow_pickle=False) as arrays:
+            np.testing.assert_allclose(arrays["focal"], [fx, 60])
+
+
 def test_results_are_never_overwritten_silently(tmp_path):
     image = save(tmp_path / "a.png", red(80))
     predict([image], tmp_path / "out")
