@@ -23,6 +23,7 @@ from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
 from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
 from robustdepth.runtime import sharding
+from robustdepth.runtime.init_from import init_from
 from robustdepth.teachers.experts import load_expert, open_expert_cache
 from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
@@ -97,6 +98,10 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     def initial_state() -> TrainState:
         if config.task == "stereo" and config.stereo.pretrained:
             variables = {"stereo": read_pretrained(config.stereo)}
+            return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
+        if config.init_from:
+            variables, lines = init_from(config.init_from, jax.jit(all_variables)())
+            print("\n".join(lines))
             return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
         if not (config.model.pretrained or config.model.pose_pretrained):
             return jax.jit(lambda: make_state(config, all_variables(), optimizer), out_shardings=places)()
