@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from robustdepth.conditions.corruptions import corrupt
+from robustdepth.conditions.corruptions.benchmark import corrupt
 from robustdepth.conditions.spec import CONDITIONS
 from robustdepth.errors import run_main
 from robustdepth.prediction.colormap import ColorRange, colorize

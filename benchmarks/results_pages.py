@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import textwrap
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from robustdepth.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = "docs/results"
+WIDTH = 120  # of the pages' lines
 README_TABLE = re.compile(
     r"(?<=<!-- results: python -m benchmarks\.results render -->\n).*?(?=<!-- end of results -->)", re.S
 )
@@ -70,14 +72,22 @@ def overview(topics: list[Topic]) -> str:
     """docs/results.md: every question with its answer, figure and link, and what the data are."""
     parts = []
     for topic in topics:
-        parts += [f"## {topic.question}\n", f"![{topic.title}](results/{topic.name}.svg)\n", topic.answer]
+        parts += [
+            f"## {topic.question}\n",
+            f"![{topic.title}](results/{topic.name}.svg)\n",
+            textwrap.fill(topic.answer, WIDTH),
+        ]
         parts += [f"Tables and commands: [results/{topic.name}.md](results/{topic.name}.md).\n"]
     return "\n".join(["# Measured results\n", *parts, (ROOT / FOLDER / "data.txt").read_text()])
 
 
 def topic_page(topic: Topic, tables: dict[str, dict]) -> str:
     """A topic's page: figure, answer, then for every table what was found, the numbers, and the commands."""
-    parts = [f"# {topic.title}\n", f"![{topic.title}]({topic.name}.svg)\n", f"**{topic.question}** {topic.answer}\n"]
+    parts = [
+        f"# {topic.title}\n",
+        f"![{topic.title}]({topic.name}.svg)\n",
+        textwrap.fill(f"**{topic.question}** {topic.answer}", WIDTH) + "\n",
+    ]
     for name in topic.tables:
         table = tables[name]
         parts += [f"## {table['title']}\n"]

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
                 views=("previous", "next"),  # source views: "previous", "next", "stereo"
                 world_share=0.0,  # share of every batch that the procedural world renders; 1.0 with name="none"
                 frame_step=1,  # distance between target and temporal sources, in frames
-                grey=0.0,  # probability that the networks see a sample in grey; at 1 they do so when used, too
+                grey=0.0,  # probability that the networks see a sample in grey; 1: also in evaluation and prediction
                 flip=True,
                 jitter=(0.2, 0.2, 0.2, 0.1),  # brightness, contrast, saturation, hue; applied with p = 0.5
                 camera_effects=0.0,  # strength of blur, exposure, noise, ... of cameras drawn at random, up to 1
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
                 # Focal length, in widths of the image, of the camera whose metres the network learns: cameras of other
                 # focal lengths are then right in metres, too; 0: metres are taken as they are. KITTI's is 0.58.
                 canonical_focal=0.0,
-                remat="none",  # what backward passes compute again: nothing, all but "convolutions", or "full" networks
+                remat="none",  # what backward passes compute again: "none", all but "convolutions", or "full": all
                 dtype="float32",  # compute type of the networks: float32 or bfloat16; geometry and losses stay float32
             ),
             # Weights; 0 switches a term off. A weight may be a schedule "start:end:steps", set in an experiment's file.
@@ -117,7 +117,7 @@ def get_config() -> ConfigDict:
             selective=dict(
                 # Selective distillation of stereo knowledge, where config.loss.proxy has a weight.
                 # "stereo_net" (teacher), "sgm" (OpenCV, in the loader), "files" (folder), or "truth" (the world's own
-                # depth: what the best of proxies would do)
+                # depth, the best possible proxy)
                 proxy="stereo_net",
                 teacher="",  # workdir or .safetensors file of a stereo network; empty: the package's own
                 folder="",  # what `python -m robustdepth.prepare proxies` wrote
@@ -126,9 +126,9 @@ def get_config() -> ConfigDict:
                 argmin_share=0.1,  # of the training that argmin masks while the mask decoder learns
             ),
             weather=dict(
-                # Conditions of the weather view, rendered where a weather loss is on. "|" parts alternatives, one is
-                # drawn per sample; "+" applies several in order; "(0.2-1.0)" is a range of severities, 0.3-1.0 if none
-                # is given. docs/conditions.md shows them all.
+                # Conditions of the weather view, rendered where a weather loss is on. "|" separates alternatives: each
+                # sample draws one; "+" applies several in order; "(0.2-1.0)" is a range of severities, 0.3-1.0 without
+                # it. docs/conditions.md shows all conditions.
                 spec="fog|rain|snow|night|dusk|rain+night",
             ),
             optimizer=dict(

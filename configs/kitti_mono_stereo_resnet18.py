@@ -1,4 +1,4 @@
-r"""The standard recipe with both kinds of source view on KITTI raw: metric depth, and motion learned beside it.
+r"""The standard recipe with both kinds of source view on KITTI raw: metric depth, and a pose network for motion.
 
     python -m robustdepth.train --config=configs/kitti_mono_stereo_resnet18.py --workdir=DIR \
         --config.data.root=KITTI --config.data.split=train_files.txt --config.model.pretrained=resnet18.pth

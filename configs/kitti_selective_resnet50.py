@@ -4,8 +4,8 @@ r"""kitti_selective_resnet18.py with ResNet-50 and Teacher-Student features: the
         --config.data.root=KITTI --config.data.split=train_files.txt --config.model.pretrained=resnet50.pth \
         --config.selective.teacher=runs/teacher
 
-At 1024x320: --config.image_size="(320, 1024)". The teacher is made by kitti_stereo_teacher.py; without one the
-procedural world's, which comes with the package, teaches.
+At 1024x320: --config.image_size="(320, 1024)". The teacher is made by kitti_stereo_teacher.py. Without it
+the stereo network that comes with the package teaches.
 """
 
 from configs import kitti_selective_resnet18

@@ -1,4 +1,4 @@
-r"""The structure-centric method with another kind of student: DINOv2 ViT-S and a DPT decoder, nothing else changed.
+r"""The structure-centric method with a transformer as the student: DINOv2 ViT-S and a DPT decoder.
 
     python -m robustdepth.train --config=configs/kitti_structure_vits.py --workdir=DIR \
         --config.data.root=KITTI --config.data.split=train_files.txt \

@@ -3,8 +3,9 @@ r"""The standard monocular recipe on KITTI raw, with a weather view beside every
     python -m robustdepth.train --config=configs/kitti_weather_resnet18.py --workdir=DIR \
         --config.data.root=KITTI --config.data.split=train_files.txt --config.model.pretrained=resnet18.pth
 
-The weather view passes the depth network and the photometric loss once more: a step takes about twice as long as in
-kitti_mono_resnet18.py. Conditions are those of the `weather` section; the corruptions of the benchmark are never seen.
+The depth network and the photometric loss are computed for the weather view as well, so a step takes about twice as
+long as in kitti_mono_resnet18.py. The `weather` section names the conditions. The benchmark's corruptions are never
+seen.
 """
 
 from configs import kitti_mono_resnet18

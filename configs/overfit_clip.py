@@ -1,10 +1,10 @@
-"""Two minutes on a few frames of your own: the first thing to run, it shows whether camera.json and footage fit.
+"""Two minutes on a few frames of your own. Run this first: it shows whether camera.json and footage fit.
 
     python -m robustdepth.train --config=configs/overfit_clip.py --workdir=runs/overfit --config.data.root=MY_CLIP
 
 The photometric loss must fall to a third or so of its start, and depth_spread rise above 0.3; docs/own_footage.md says
-what to do when they do not. Rates matter with one camera alone: at three times these, motion outran depth on a real
-clip, and depth stayed flat.
+what to do when they do not. With a single camera the learning rate matters: at three times this rate the pose
+network learned faster than the depth network on a real clip, and depth stayed flat.
 """
 
 from configs import base

@@ -1,4 +1,4 @@
-r"""Any small folders of KITTI-layout footage, half of every batch joined by the procedural world, on two CPU cores.
+r"""A few small recordings in KITTI's layout, with the procedural world as half of every batch; on two CPU cores.
 
     python -m robustdepth.train --config=configs/real_clip.py --workdir=runs/real \
         --config.data.root=KITTI_ODOMETRY --config.data.sequences="('00','06','91')"

@@ -1,9 +1,9 @@
-"""The model that comes with the package: everything this project knows, learned on the procedural world alone.
+"""The depth network that comes with the package: all methods but stereo distillation, on the procedural world alone.
 
     python -m robustdepth.train --config=configs/world_bundled.py --workdir=runs/bundled
     python -m robustdepth.export --checkpoint=runs/bundled --output=robustdepth/weights/robustdepth_world.safetensors
 
-Stereo pairs of the world, views of changed texture and under weather beside the clear one, and the semantic expert.
+It trains on stereo pairs of the world, with second views of changed texture and under weather, and the semantic expert.
 robustdepth/weights/README.md is its model card.
 """
 

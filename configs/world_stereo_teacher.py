@@ -7,8 +7,8 @@
 Measured in docs/results.md: 2.0% of pixels off by more than 3 pixels on unseen worlds, after 26 busy minutes. The file
 that comes with the package was made this way.
 
-config.selective.teacher takes its workdir or the exported file. It needs no recordings and works on real pairs as it
-is; configs/kitti_stereo_teacher.py learns from recordings, from its weights (config.stereo.pretrained) if wished.
+config.selective.teacher takes its workdir or the exported file. It needs no recordings, and it answers
+on real pairs too. configs/kitti_stereo_teacher.py learns from recordings; config.stereo.pretrained lets it start here.
 """
 
 from configs import base

@@ -4,8 +4,8 @@ r"""The second stage of the stereo teacher: larger images, and cameras that are 
         --config.stereo.pretrained=runs/stereo
     python -m robustdepth.export --checkpoint=runs/stereo_fine --output=stereo.safetensors
 
-It goes on from the network of world_stereo_teacher.py, whose matches blur where pairs are four times as wide as those
-it learned from.
+It continues the network of world_stereo_teacher.py, whose answers are blurred on pairs four times as wide as those of
+its training.
 """
 
 from configs import world_stereo_teacher
