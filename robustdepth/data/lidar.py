@@ -64,7 +64,7 @@ def project_lidar(
 
 
 def project_eigen(scan: np.ndarray, projection: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The ground truth under which KITTI Eigen numbers are published: as `project_lidar`, but for two habits.
+    """The ground truth under which KITTI Eigen numbers are published: as `project_lidar`, with two differences.
 
     A point's value is its distance ahead of the scanner, not of the camera (0.27 m less), and it falls on the pixel one
     up and left of the nearest one. Both come with the tools that most papers since 2017 share (SfMLearner's, then

@@ -1,6 +1,6 @@
 """An ablation: every row of a family trained with every seed, evaluated clear, corrupted and in weather; one table.
 
-Everything lies in DIR/ROW/seed_S; what is finished there is not repeated, so the same command goes on after a kill.
+Everything is in DIR/ROW/seed_S. Finished parts are not repeated, so the same command continues after a kill.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Result:
     def below_baseline(self) -> float | None:
         """How far the headline error lies below that of the better trivial baseline, as a fraction of the latter.
 
-        None where that one makes no error, as constant depth never flickers.
+        None where the baseline makes no error: constant depth never flickers.
         """
         headline = next(iter(self.metrics))
         best = min(row[headline] for row in self.baselines.values())

@@ -80,7 +80,7 @@ _PREFIXES = ("", "module.", "resnet.")  # a bare model; one saved from DataParal
 def load_encoder(
     variables: Variables, weights: Mapping[str, np.ndarray], architecture: str
 ) -> tuple[dict[str, Any], Report]:
-    """Fills the encoder of a network with weights trained elsewhere; decoders and pose heads stay as they are.
+    """Fills the encoder of a network with weights trained elsewhere; decoders and pose heads stay unchanged.
 
     Args:
       variables: "params" and "batch_stats" of a network that has an `encoder`. A first convolution that reads n stacked
@@ -123,7 +123,7 @@ def load_encoder(
 def load_pretrained(
     model: ConfigDict, depth: Variables, pose: Variables | None
 ) -> tuple[Variables, Variables | None, tuple[Report, ...]]:
-    """Fills the encoders of both networks as `config.model` asks; an empty `pretrained` leaves its network as it is.
+    """Fills the encoders of both networks as `config.model` asks; an empty `pretrained` leaves its network unchanged.
 
     Args:
       model: reads `encoder`, `pretrained`, `pose_encoder` and `pose_pretrained`.

@@ -83,7 +83,7 @@ def _number(module: str) -> str:
 
 
 def _check_size(variables: Variables, weights: Mapping[str, np.ndarray], architecture: str) -> None:
-    """Says which size a file has that is of another one: its tensors' names and shapes would say it a hundred times."""
+    """Refuses a file of another size in one sentence; otherwise every tensor's shape would be reported."""
     ours = {_name(path): leaf.shape for path, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()}
     theirs = {name: value.shape for name, value in weights.items()}
     needed, found = _size(ours), _size(theirs)

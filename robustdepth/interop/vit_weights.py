@@ -71,7 +71,7 @@ _PREFIXES = ("", "dinov2.")  # a bare model; one with a classifier
 def load_vit(
     variables: Variables, weights: Mapping[str, np.ndarray], architecture: str
 ) -> tuple[dict[str, Any], Report]:
-    """Fills a DINOv2 transformer with weights trained elsewhere; whatever else the network has stays as it is.
+    """Fills a DINOv2 transformer with weights trained elsewhere; the network's other parts stay unchanged.
 
     Args:
       variables: of a `models.vit.Dinov2`, or of a depth network whose encoder is a `models.vit.ViTEncoder`.
@@ -146,7 +146,7 @@ def _split_qkv(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _check_size(
     variables: Variables, root: str, weights: Mapping[str, np.ndarray], naming: _Naming, architecture: str
 ) -> None:
-    """Says which size a file has that is of another one: its tensors' names and shapes would say it a hundred times."""
+    """Refuses a file of another size in one sentence; otherwise every tensor's shape would be reported."""
     ours = traverse_util.flatten_dict(dict(variables), sep="/")
     blocks = {path.removeprefix(root).split("/")[0] for path in ours if path.startswith(f"{root}blocks_")}
     needed = ours[f"{root}class_token"].shape[-1], len(blocks)

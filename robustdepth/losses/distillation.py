@@ -1,4 +1,4 @@
-"""What a student copies of its teacher: edges by divergence, nodes by direction (METHOD.md 3.4 and 3.5)."""
+"""How far a student is from its teacher: edges by divergence, nodes by direction (METHOD.md 3.4 and 3.5)."""
 
 import math
 

@@ -11,7 +11,7 @@ from robustdepth.types import Array
 def smoothness(
     disparity: Float[Array, "batch height width"], guide: Float[Array, "batch height width channel"]
 ) -> Float[Array, ""]:
-    """mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d): shrinking gains nothing.
+    """mean |dx d*| exp(-|dx I|) + mean |dy d*| exp(-|dy I|), with d* = d / mean(d).
 
     Source: Godard et al., CVPR 2017; mean normalisation after Wang et al., CVPR 2018. `guide` is the image whose edges
     may carry depth edges; its gradients are averaged over channels.

@@ -118,7 +118,7 @@ def depth_edges(image: Float[Array, "batch height width 3"], config: ConfigDict)
 
 
 def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
-    """What tells a healthy training from a collapsed one: see `training.health`."""
+    """Quantities that differ between a healthy and a collapsed training, see `training.health`."""
     samples = jnp.float32(depth.shape[0])
     quantities = watched_depth(depth)
     quantities["auto_mask"] = masked_mean(selection.automasked.astype(jnp.float32), selection.counts)

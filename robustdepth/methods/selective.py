@@ -1,4 +1,4 @@
-"""Selective distillation of stereo knowledge: a stereo method teaches where it knows better (METHOD.md section 5).
+"""Selective distillation of stereo knowledge: a stereo method teaches where it is better (METHOD.md section 5).
 
 **[paper]** (Song & Yoon, arXiv 2205.08668) proxy depth of a stereo network, a mask decoder whose two binary masks take,
 pixel by pixel, the proxy or the network's own depth, a depth decoder that learns from the proxy inside its mask alone,
@@ -108,9 +108,9 @@ def proxy_depth(batch: Batch, min_depth: float, max_depth: float) -> tuple[Plane
 
 
 def source_errors(batch: Batch, proxy: Plane, known: Known, own: Plane, ssim_share: float) -> Errors:
-    """What either depth (metres, full size) explains of the target (5.3).
+    """Photometric errors of either depth (metres, full size) (5.3).
 
-    All is stop-gradient: masks follow the errors, and depth does not change so that a mask comes off cheaper.
+    No gradient passes: masks follow the errors, and depth must not change to make a mask cheaper.
     """
     stereo_there(batch)
     source = batch.sources[:, batch.source_names.index(STEREO)]

@@ -89,7 +89,7 @@ def unlike_cameras(
     exposure: float,
     noise: float,
 ) -> tuple[Float[Array, "batch height width 3"], Float[Array, "batch height width 3"]]:
-    """The two views as cameras that are not quite alike take them, in [0, 1] **[ours]**: rendered ones are too alike.
+    """Makes the two views differ as those of two real cameras do, in [0, 1] **[ours]**: rendered views are too alike.
 
     Every view draws brightness and contrast of its own, factors of 1 +- `exposure` for half of them, and then normal
     noise of a deviation between 0 and `noise`.

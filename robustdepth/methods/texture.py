@@ -1,6 +1,6 @@
 """Local texture disambiguation: a second view of the target whose texture is missing or misleads (METHOD.md section 2).
 
-**[paper]** Retinex theory parts texture (reflectance) from structure (illumination), so that depth does not rest on
+**[paper]** Retinex theory separates texture (reflectance) from structure (illumination), so that depth does not rest on
 local texture. **[ours]** the three changes below, one draw per sample: cells without texture, another scene's texture
 blended in, other light. What the depth of this view must obey is in `second_view`.
 

@@ -1,4 +1,4 @@
-"""Teacher and student: the depth network's features are to hold what a stereo network's hold (METHOD.md 5.6).
+"""Teacher and student: the depth network's features learn to predict a stereo network's features (METHOD.md 5.6).
 
 **[paper]** (Song & Yoon, arXiv 2205.08668) the stereo network's geometry features pass on to the monocular network;
 **[ours]** the form. With G the stereo network's features at stride 4, p its distribution over disparities, F the depth
@@ -30,8 +30,8 @@ STRIDE = 4  # of the stereo network's features
 class Transfer(nn.Module):
     """1x1 projections of the student's features onto what the stereo network knows; float32.
 
-    The distribution over disparities is read from the features, too, not made of the student's own disparity: that
-    would pull depth towards the teacher everywhere, also where the masks refuse it.
+    The distribution over disparities is read from the features, too. Made of the student's own disparity, it would
+    pull depth towards the teacher everywhere, also where the masks refuse the proxy.
     """
 
     channels: int  # of the geometry features; 0: these are not compared

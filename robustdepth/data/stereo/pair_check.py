@@ -1,4 +1,4 @@
-"""Refuses stereo pairs that cannot be matched row by row: unrectified ones, and such whose views are swapped."""
+"""Refuses stereo pairs that cannot be matched row by row: pairs that are not rectified, or whose views are swapped."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ SWAPPED_SHARE = 0.75  # ... and share of negative ones from which on the views a
 def check_pair(
     left: UInt8[np.ndarray, "height width 3"], right: UInt8[np.ndarray, "height width 3"], name: str
 ) -> None:
-    """Looks at matched features of a pair; says nothing where there are too few of them.
+    """Checks a pair by its matched features; a pair with too few of them passes.
 
     Args:
       name: of the pair, for the error's sentence.

@@ -29,7 +29,7 @@ class Planned:
 
     @property
     def corruptible(self) -> bool:
-        """Whether corruptions may be added; images of adverse datasets are bad enough."""
+        """Whether corruptions may be added: not to datasets that show bad weather themselves."""
         return self.protocol.truth != "dataset"
 
 
