@@ -101,11 +101,3 @@ def test_weather_from_training_to_a_comparison_of_models(site):
     page = (site / "runs" / "adverse" / "report.html").read_text()
     assert "clear" in page
     assert "weather" in page
-
-
-def test_every_file_that_the_documents_link_exists():
-    for document in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
-        prose = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
-        for target in re.findall(r"\]\(([^)#]+)\)", prose):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document.name} links {target}, which does not exist"
