@@ -1,4 +1,4 @@
-"""Selective distillation of stereo knowledge on the procedural world, and the rows of its ablation (METHOD.md 6).
+"""Selective distillation of stereo knowledge on the procedural world, and the rows of its ablation (METHOD.md 7).
 
     python -m robustdepth.train --config=configs/world_selective.py --workdir=runs/selective
     python -m robustdepth.train --config=configs/world_selective.py:sgm_learned --workdir=runs/sgm

@@ -1,4 +1,4 @@
-"""The structure-centric method on the procedural world, and the rows of its ablation (METHOD.md section 6).
+"""The structure-centric method on the procedural world, and the rows of its ablation (METHOD.md section 7).
 
     python -m robustdepth.train --config=configs/world_structure.py --workdir=runs/structure
     python -m robustdepth.train --config=configs/world_structure.py:base --workdir=runs/base
