@@ -82,6 +82,7 @@ def get_config() -> ConfigDict:
                     truth=0.0,  # true depth of the procedural world as the teacher: error of log depth; 1 is usual
                     truth_shape=0.0,  # ... up to one factor an image; 0.5 is usual
                     truth_gradient=0.0,  # ... and of its changes between neighbouring pixels; 0.5 is usual
+                    truth_motion=0.0,  # the world's true camera motion as the pose network's teacher; 1 is usual
                     disparity=0.0,  # task "stereo": error against the procedural world's true disparity
                     hints=0.0,  # task "stereo": towards semi-global matching, where that explains the views better
                 ),

@@ -136,8 +136,8 @@ def disparity_from(config: ConfigDict) -> str:
 
 
 def uses_truth(config: ConfigDict) -> bool:
-    """Whether the procedural world's true depth teaches the depth network."""
-    terms = ("truth", "truth_shape", "truth_gradient")
+    """Whether the procedural world's true depth and motion teach."""
+    terms = ("truth", "truth_shape", "truth_gradient", "truth_motion")
     return config.task == "depth" and any(config.loss.get(term, 0.0) for term in terms)  # older configs have none
 
 

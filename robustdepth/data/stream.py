@@ -66,6 +66,7 @@ def batch_shapes(config: ConfigDict) -> Batch:
         source_names=views,
         labels=leaf(np.int32, *size) if config.task == "segmentation" else None,
         depth=leaf(np.float32, *size) if uses_truth(config) else None,
+        motion=leaf(np.float32, len(views), 4, 4) if uses_truth(config) else None,
         disparity=leaf(np.float32, *size) if proxy else None,
         disparity_failed=leaf(np.bool_, *size) if proxy in (SGM, FILES) else None,
     )
@@ -156,6 +157,12 @@ class Stream:
                 raise UserError(f"no example of the recording can be read: {errors[-1]}")
             examples.append(example)
         batch = to_batch(examples, tuple(self._config.image_size), tuple(self._config.data.views))
+        if uses_truth(self._config):  # recordings know none
+            depth, motion = (
+                np.zeros(batch.target.shape[:3], np.float32),
+                np.zeros((*batch.speed.shape, 4, 4), np.float32),
+            )
+            batch = dataclasses.replace(batch, depth=depth, motion=motion)
         if self._expert_cache is None:
             return batch
         return dataclasses.replace(batch, expert=self._expert_cache.read(batch.index.tolist()))
@@ -181,7 +188,7 @@ class Stream:
         if config.task == "segmentation":
             return dataclasses.replace(batch, labels=truth.labels[:, 0])
         if uses_truth(config):
-            batch = dataclasses.replace(batch, depth=surface_depth(truth.depth[:, 0]))
+            batch = dataclasses.replace(batch, depth=surface_depth(truth.depth[:, 0]), motion=truth.pose)
         if disparity_from(config) == TRUTH:
             disparity = stereo_disparity(truth.depth[:, 0], batch.camera.focal[:, 0], batch.baseline)
             return dataclasses.replace(batch, disparity=disparity)

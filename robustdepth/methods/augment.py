@@ -9,6 +9,7 @@ import dataclasses
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from robustdepth.geometry.camera import flip_camera, metres_factor
 from robustdepth.imaging.color import jitter, to_grey
@@ -16,6 +17,9 @@ from robustdepth.imaging.pipeline import photograph
 from robustdepth.types import Array, Batch, Camera
 
 CAMERA = 3  # folded into the key
+# A mirrored motion is F T F with F = diag(-1, 1, 1, 1): signs, entry by entry.
+MIRROR = np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)[None, None]
+MOVES = np.array([[False, False, False, True]] * 3 + [[False] * 4])[None, None]  # where a motion holds its translation
 
 
 @flax.struct.dataclass
@@ -52,6 +56,9 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
         which = chosen.reshape(-1, *[1] * (array.ndim - 1))
         return jnp.where(which, jnp.flip(array, width_axis), array)
 
+    motion = batch.motion
+    if motion is not None:
+        motion = jnp.where(chosen[:, None, None, None], MIRROR * motion, motion)
     return dataclasses.replace(
         batch,
         target=turned(batch.target, 2),
@@ -60,6 +67,7 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
         baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
         expert=turned(batch.expert, 2),
         depth=turned(batch.depth, 2),
+        motion=motion,
         labels=turned(batch.labels, 2),
         disparity=turned(batch.disparity, 2),
         disparity_failed=turned(batch.disparity_failed, 2),
@@ -77,9 +85,13 @@ def canonical(batch: Batch, canonical_focal: float) -> Batch:
     if not canonical_focal:
         return batch
     factor = metres_factor(batch.camera, canonical_focal)
-    depth = None if batch.depth is None else batch.depth / factor[:, None, None]
+    depth, motion = batch.depth, batch.motion
+    if depth is not None:
+        depth = depth / factor[:, None, None]
+    if motion is not None:
+        motion = jnp.where(MOVES, motion / factor[:, None, None, None], motion)
     return dataclasses.replace(
-        batch, depth=depth, baseline=batch.baseline / factor, speed=batch.speed / factor[:, None]
+        batch, depth=depth, motion=motion, baseline=batch.baseline / factor, speed=batch.speed / factor[:, None]
     )
 
 

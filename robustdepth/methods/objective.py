@@ -98,7 +98,7 @@ def make_loss_fn(
     has_temporal = any(name in TEMPORAL for name in config.data.views)
     conditions = parse(config.weather.spec) if uses_view(config, "weather") else ()
     run = partial(apply, remat=config.model.remat)
-    rebuilds = bool(config.data.views)  # without source views true depth teaches alone
+    rebuilds = uses(config, "photometric", "smoothness") or any(uses_view(config, name) for name in SECOND_VIEWS)
 
     def full_depth(disparity: Array) -> Array:
         """Depth at the images' size of the finest disparity, whose stride may be more than one."""
@@ -144,6 +144,8 @@ def make_loss_fn(
         if uses_truth(config):
             depth = full_depth(output.disparities[0])
             losses |= truth.terms(depth, views.clean.depth)
+            if weights.truth_motion and has_temporal:
+                losses["truth_motion"] = truth.motion_term(motions, views.clean.motion, views.clean.source_names)
             watched |= reprojection.watched_depth(depth)
         if weights.velocity and has_temporal:
             losses["velocity"] = reprojection.velocity_term(motions, views.clean)

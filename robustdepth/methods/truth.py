@@ -7,18 +7,25 @@ outlines. With e = log D - log D*, the error of the depth D against the truth D*
     truth_shape    = mean |e - mean e|, the inner mean over one image: what is left if the scale does not count
     truth_gradient = sum over k < SCALES of mean |dx e_k| + mean |dy e_k|, e_k: every 2^k-th row and column of e
 
-Sky has no depth. It counts in `truth` alone, with max(0, log SKY_NEAREST - log D).
+Sky has no depth. It counts in `truth` alone, with max(0, log SKY_NEAREST - log D). The pose network learns from the
+true motion T* = (R*, t*) of each temporal source,
+
+    truth_motion   = mean |t - t*| + TURNED |R - R*| / sqrt 2, in metres, |.| the Euclidean or Frobenius norm
 """
+
+import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from robustdepth.losses.consistency import masked_mean
-from robustdepth.numerics import safe_div
-from robustdepth.types import Array, Term
+from robustdepth.numerics import safe_div, safe_norm
+from robustdepth.types import TEMPORAL, Array, Term
 
 SKY_NEAREST = 70.0  # metres of the canonical camera
 SCALES = 3
+TURNED = 10.0  # metres: a turn counts by how far it moves a point at this distance
 
 
 def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch height width"]) -> dict[str, Term]:
@@ -47,3 +54,16 @@ def _gradient_term(error: Float[Array, "batch height width"], surface: Bool[Arra
         found.append(masked_mean(jnp.abs(e[:, :, 1:] - e[:, :, :-1]), s[:, :, 1:] & s[:, :, :-1]))
         found.append(masked_mean(jnp.abs(e[:, 1:] - e[:, :-1]), s[:, 1:] & s[:, :-1]))
     return Term(sum(term.value for term in found), found[0].count)
+
+
+def motion_term(
+    motions: Sequence[Float[Array, "batch 4 4"]], truth: Float[Array, "batch source 4 4"], names: Sequence[str]
+) -> Term:
+    """The loss of the predicted motions T_{target -> source} of temporal sources against true ones (all 0: unknown)."""
+    errors, known = [], []
+    for s, (motion, name) in enumerate(zip(motions, names, strict=True)):
+        if name in TEMPORAL:
+            moved, turned = motion[:, :3, 3] - truth[:, s, :3, 3], motion[:, :3, :3] - truth[:, s, :3, :3]
+            errors.append(safe_norm(moved) + TURNED / math.sqrt(2) * safe_norm(turned.reshape(-1, 9)))
+            known.append(truth[:, s, 3, 3] > 0)
+    return masked_mean(jnp.stack(errors), jnp.stack(known))

@@ -53,10 +53,10 @@ def check(config: ConfigDict) -> None:
     views = tuple(config.data.views)
     if len(set(views)) != len(views) or not (views or uses_truth(config)):
         raise UserError(f"config.data.views={views}: name at least one source view, each once.")
-    if uses_truth(config) and config.data.world_share != 1.0:
+    if uses_truth(config) and not config.data.world_share:
         raise UserError(
-            "config.loss.truth, truth_shape and truth_gradient need true depth, which recordings do not have: set "
-            "config.data.world_share=1.0, or these weights to 0."
+            "config.loss.truth, truth_shape, truth_gradient and truth_motion need the procedural world, since recordings "
+            "have no true depth: give config.data.world_share a value, or set these weights to 0."
         )
     for view in views:
         if view not in (*TEMPORAL, STEREO):

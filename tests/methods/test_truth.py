@@ -10,8 +10,9 @@ import pytest
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import metres_factor, resize_camera
 from robustdepth.geometry.depth import stereo_disparity
+from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.methods import truth
-from robustdepth.methods.augment import canonical
+from robustdepth.methods.augment import canonical, mirror, to_float
 from robustdepth.runtime import config as configs
 from robustdepth.types import Camera
 from tests.tiny import random_batch, tiny_config
@@ -102,9 +103,48 @@ def test_truth_needs_the_world():
     config = tiny_config(())
     config.loss.truth = 1.0
     configs.check(config)
-    config.data.name, config.data.root, config.data.world_share = "frames", "clips", 0.5
-    with pytest.raises(UserError, match="need true depth, which recordings do not have"):
+    config.data.name, config.data.root, config.data.world_share = "frames", "clips", 0.0
+    with pytest.raises(UserError, match="since recordings have no true depth"):
         configs.check(config)
     config = tiny_config(())
     with pytest.raises(UserError, match="name at least one source view"):
         configs.check(config)
+
+
+def test_motion_is_compared_in_metres_and_unknown_ones_are_left_out():
+    true = np.tile(np.eye(4, dtype=np.float32), (3, 2, 1, 1))
+    true[:, :, 2, 3] = -1.0
+    true[2] = 0.0  # unknown
+    angle = 0.02
+    found = true[:, 0].copy()
+    found[0, 0, 3] = 0.3
+    found[1, :3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    stereo = np.full((3, 4, 4), 7.0, np.float32)
+    term = truth.motion_term([jnp.asarray(found), jnp.asarray(stereo)], jnp.asarray(true), ("next", "stereo"))
+    assert float(term.count) == 2
+    np.testing.assert_allclose(term.value, (0.3 + 10 * 2 * np.sin(angle / 2)) / 2, rtol=1e-5)
+
+
+def test_mirrored_and_canonical_motions_move_points_as_the_images_show():
+    """Mirrored points move to the mirrored place; in canonical metres all points move to the same place."""
+    batch = random_batch(tiny_config(("next",)))
+    count, width = len(batch.target), batch.camera.size[1]
+    draw = np.random.default_rng(1)
+    motion = np.asarray(matrix_from_vector(*jnp.split(jnp.asarray(draw.normal(0, 0.1, (count, 6)), jnp.float32), 2, 1)))
+    points = draw.uniform((-3, -2, 6, 1), (3, 2, 20, 1), (count, 4)).astype(np.float32)
+    points[:, 3] = 1
+
+    def project(camera, moved):
+        return np.asarray(camera.focal) * moved[:, :2] / moved[:, 2:3] + np.asarray(camera.center)
+
+    batch = dataclasses.replace(batch, motion=motion[:, None], depth=np.ones(batch.target.shape[:3], np.float32))
+    wanted = project(batch.camera, np.einsum("nij,nj->ni", motion, points))
+    turned = mirror(to_float(batch), jnp.ones(count, bool))
+    flip = np.array([-1, 1, 1, 1], np.float32)
+    found = project(turned.camera, np.einsum("nij,nj->ni", np.asarray(turned.motion)[:, 0], points * flip))
+    np.testing.assert_allclose(found, np.stack([width - 1 - wanted[:, 0], wanted[:, 1]], 1), rtol=1e-4)
+    own = canonical(batch, 0.4)
+    factor = np.asarray(metres_factor(batch.camera, 0.4))[:, None]
+    nearer = np.concatenate([points[:, :3] / factor, points[:, 3:]], 1)
+    found = project(batch.camera, np.einsum("nij,nj->ni", np.asarray(own.motion)[:, 0], nearer))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
