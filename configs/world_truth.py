@@ -1,4 +1,4 @@
-"""The depth network that comes with the package: a compact one, taught by the true depth of the procedural world.
+"""The networks that come with the package: compact ones, taught by the procedural world's true depth and motion.
 
     python -m robustdepth.train --config=configs/world_truth.py --workdir=runs/world_truth
 
@@ -15,7 +15,7 @@ def get_config():
     config.image_size = (128, 416)
     config.batch_size = 8
     config.data.world_share = 1.0
-    config.data.views = ()
+    config.data.views = ("next",)  # for the pose network; depth needs none
     config.data.grey = 0.15
     config.data.jitter = (0.3, 0.3, 0.5, 0.1)
     config.data.camera_effects = 1.0
@@ -24,11 +24,14 @@ def get_config():
     config.model.decoder_width = 0.5
     config.model.scales = 1
     config.model.canonical_focal = 0.58
+    config.model.pose_encoder = "resnet_tiny"
+    config.model.pose_scale = 0.3
     config.loss.photometric = 0.0
     config.loss.smoothness = 0.0
     config.loss.truth = 1.0
     config.loss.truth_shape = 0.5
     config.loss.truth_gradient = 0.5
+    config.loss.truth_motion = 0.3
     config.optimizer.learning_rate = 1e-3
     config.optimizer.encoder_factor = 0.2
     config.optimizer.steps = 6_000

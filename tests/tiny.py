@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
-from robustdepth.data.source import disparity_from
+from robustdepth.data.source import disparity_from, uses_truth
 from robustdepth.types import STEREO, Batch, Camera
 
 
@@ -49,5 +49,7 @@ def random_batch(config: ConfigDict, seed: int = 0) -> Batch:
         index=np.arange(size, dtype=np.int32),
         source_names=views,
         labels=draw.integers(0, 12, (size, height, width)) if config.task == "segmentation" else None,
+        depth=draw.uniform(3, 60, (size, height, width)).astype(np.float32) if uses_truth(config) else None,
+        motion=np.tile(np.eye(4, dtype=np.float32), (size, len(views), 1, 1)) if uses_truth(config) else None,
         disparity=draw.uniform(1, 8, (size, height, width)).astype(np.float32) if disparity_from(config) else None,
     )

@@ -55,8 +55,8 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"config.data.views={views}: name at least one source view, each once.")
     if uses_truth(config) and not config.data.world_share:
         raise UserError(
-            "config.loss.truth, truth_shape, truth_gradient and truth_motion need the procedural world, since recordings "
-            "have no true depth: give config.data.world_share a value, or set these weights to 0."
+            "config.loss.truth, truth_shape, truth_gradient and truth_motion need the procedural world, since "
+            "recordings have no true depth: give config.data.world_share a value, or set these weights to 0."
         )
     for view in views:
         if view not in (*TEMPORAL, STEREO):
