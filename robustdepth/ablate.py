@@ -5,6 +5,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 from robustdepth.runtime.compilation_cache import keep_compiled
 
 _FAMILY = flags.DEFINE_string("family", None, "A config file with ROWS and get_config(row).", required=True)
@@ -51,4 +52,4 @@ def _ablate() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=command_line())

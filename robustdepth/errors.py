@@ -11,6 +11,10 @@ class UserError(Exception):
     """Something the user can mend. Binaries print its one sentence to stderr and exit with status 2."""
 
 
+class BadFile(UserError):
+    """One of many files of a recording that cannot be used; who reads many may leave it out, count it and say so."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to a misspelt one, as the end of an error sentence."""
     known = sorted(known)

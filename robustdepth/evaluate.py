@@ -6,6 +6,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError
+from robustdepth.paths import command_line
 from robustdepth.runtime.distributed_flags import run_on_first
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "A training's working folder; its newest checkpoint is evaluated.")
@@ -46,9 +47,8 @@ def _evaluate() -> None:
         raise UserError("--workdir and --checkpoint exclude each other: give one of them.")
     if _WATCH.value and not _WORKDIR.value:
         raise UserError("--watch needs --workdir, the folder of the training job to follow.")
-    for_suite = _MODELS, _DATA_ROOTS, _SPLITS
     not_for_suite = _WATCH, _DATA_ROOT, _SPLIT, _SEQUENCE, _PREDICTIONS, _WEATHER
-    for flag in not_for_suite if _SUITE.value else for_suite:
+    for flag in not_for_suite if _SUITE.value else (_MODELS, _DATA_ROOTS, _SPLITS):
         if flag.value:
             raise UserError(
                 f"--{flag.name} goes {'not ' if _SUITE.value else 'only '}with --suite (docs/evaluation.md)."
@@ -76,4 +76,4 @@ def _evaluate() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=command_line())

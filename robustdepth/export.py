@@ -5,6 +5,7 @@ import pathlib
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write, NAME.safetensors.", required=True)
@@ -38,4 +39,4 @@ def _export() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=command_line())

@@ -3,6 +3,7 @@
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 from robustdepth.runtime.compilation_cache import keep_compiled
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
@@ -46,4 +47,4 @@ def _predict(inputs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=command_line())

@@ -31,6 +31,7 @@ from robustdepth.commands.proxies import add_proxies_command
 from robustdepth.data.check import check
 from robustdepth.data.pack import QUALITY, options, pack
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 
 RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
 
@@ -43,8 +44,7 @@ def main() -> None:
     if arguments.command == "check":
         print(*check(options(arguments.data, arguments.root)), sep="\n")
         return
-    size = arguments.height, arguments.width
-    if min(size) < 32 or any(length % 16 for length in size):
+    if min(size := (arguments.height, arguments.width)) < 32 or any(length % 16 for length in size):
         raise UserError(f"height and width must be multiples of 16 from 32 on, got {size[0]} and {size[1]}.")
     data = options(arguments.command, arguments.source, arguments.split, arguments.sequences)
     print(pack(data, arguments.output, size, arguments.encoding))
@@ -72,7 +72,7 @@ def parse() -> argparse.Namespace:
         packing.add_argument("--encoding", choices=QUALITY, default="jpeg", help="raw: faster to read, exact, larger")
         packing.add_argument("--split", default="", help="only these targets and their views: lines 'folder frame l|r'")
         packing.add_argument("--sequences", nargs="*", default=(), help="only these drives, sequences or clips")
-    return parser.parse_args()
+    return parser.parse_args(command_line()[1:])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from robustdepth.errors import run_main
+from robustdepth.paths import command_line
 from robustdepth.runtime.distributed_flags import run_in_job
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.key=value overrides a key.")
@@ -58,4 +59,4 @@ if __name__ == "__main__":
         lambda given: given["workdir"] is not None or bool(given["dry_run"]),
         "Flag --workdir must have a value other than None.",
     )
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, argv=command_line(), flags_parser=parse_flags)

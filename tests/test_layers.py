@@ -24,7 +24,7 @@ LAYERS = (  # top layer first; packages of one layer do not import each other
     ("geometry",),
     ("imaging",),
     ("interop",),
-    ("types", "numerics"),
+    ("types", "numerics", "paths"),
     ("errors",),
 )
 HEIGHT = {package: -i for i, layer in enumerate(LAYERS) for package in layer}

@@ -92,6 +92,22 @@ def test_check_tells_static_frames_from_moving_ones(tmp_path, monkeypatch, capsy
     assert "the camera often stands still" in text
 
 
+def test_check_names_gaps_and_black_frames(tmp_path, monkeypatch, capsys):
+    moving_clip(tmp_path / "clip", steps=4)
+    for number, new in ((4, 400), (5, 401)):
+        (tmp_path / "clip" / f"{number}.png").rename(tmp_path / "clip" / f"{new}.png")
+    write_clip(tmp_path / "dark", count=0)
+    for number in range(6):
+        write_image(tmp_path / "dark" / f"{number}.png", np.full((48, 160, 3), number, np.uint8))
+    clip, dark = check(data_options("frames", tmp_path))
+    assert (clip.gaps, clip.pairs, clip.flat) == (("3 to 400",), 4, 0)
+    assert (dark.gaps, dark.pairs, dark.flat) == ((), 5, 6)
+    run(monkeypatch, "check", tmp_path)
+    text = capsys.readouterr().out
+    assert "1 gaps in the numbering, over which no views are paired: 3 to 400" in text
+    assert "6 frames are black or of one colour" in text
+
+
 def test_check_reports_the_stereo_rig(tmp_path):
     write_kitti_odometry(tmp_path, "06", cameras=[0, 1])
     (report,) = check(data_options("kitti_odometry", tmp_path))

@@ -24,7 +24,7 @@ from robustdepth.conditions.corruptions.benchmark import (
     corruption_keys,
     resize_as_benchmark,
 )
-from robustdepth.data.images import SUFFIXES, BadImage, natural_sort, read_image
+from robustdepth.data.images import FORMATS, BadImage, folders_below, list_images, read_image
 from robustdepth.errors import UserError
 
 # KITTI-C's folders, where they are not named as the corruption.
@@ -121,14 +121,11 @@ def write_corrupted_copy(
 
 
 def _find_images(source: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
-    """Images by their place in the copy; PNG wins where the same one is there in both formats."""
-    found: dict[pathlib.Path, pathlib.Path] = {}
-    for path in natural_sort(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES):
-        place = path.relative_to(source).with_suffix(".png")
-        if place not in found or path.suffix.lower() == ".png":
-            found[place] = path
-    if not found:
-        raise UserError(f"no images ({', '.join(SUFFIXES)}) found under --source={source}.")
+    """Images by their place in the copy."""
+    paths = [path for folder in folders_below(source) for path in list_images(folder)]
+    if not paths:
+        raise UserError(f"no images ({FORMATS}) found under --source={source}.")
+    found = {path.relative_to(source).with_suffix(".png"): path for path in paths}
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from robustdepth.data.clips import Frame, Recording
+from robustdepth.data.clips import Frame, Key, Recording
 from robustdepth.data.images import BadImage
 from robustdepth.data.source import open_recording
 from robustdepth.errors import UserError
@@ -21,6 +21,8 @@ from robustdepth.types import Camera
 WIDTH = 640  # images are compared at this width
 PAIRS = 60  # consecutive frames looked at in each clip, evenly spread
 STATIC = 0.3  # median motion in pixels below which the camera stands still
+FLAT = 1.5  # grey levels (of 255) by which the pixels of a black or constant image deviate at most
+SHOWN = 5  # gaps that are named
 LOW_PARALLAX = 0.3  # pixels; below it depth can hardly be learned from the motion
 
 
@@ -38,6 +40,8 @@ class ClipReport:
     parallax: float  # motion that no rotation of the camera explains
     stereo: int  # frames with a right view
     baseline: float
+    gaps: tuple[str, ...]  # "12 to 400": numbers between which frames are missing
+    flat: int  # frames that are black, or of one colour
 
     def __str__(self) -> str:
         (height, width), (horizontal, vertical) = self.size, self.field_of_view
@@ -46,6 +50,10 @@ class ClipReport:
         text += f"\n  field of view {horizontal:.1f} x {vertical:.1f} degrees (horizontal x vertical)"
         text += f"\n  static: {self.static} of {self.pairs} pairs of consecutive frames"
         text += f"\n  motion {self.motion:.1f} px, parallax {self.parallax:.1f} px at {WIDTH} px width (medians)"
+        if self.gaps:
+            text += f"\n  {len(self.gaps)} gaps in the numbering, over which no views are paired: {_some(self.gaps)}"
+        if self.flat:
+            text += f"\n  warning: {self.flat} frames are black or of one colour; nothing can be learned from them."
         if self.pairs and self.static > 0.2 * self.pairs:
             text += "\n  warning: the camera often stands still; leave such parts out."
         elif self.pairs and self.parallax < LOW_PARALLAX:
@@ -60,34 +68,37 @@ def check(data: ConfigDict) -> list[ClipReport]:
       UserError: what cannot be right: unreadable images, a clip of one frame, impossible or unfitting intrinsics.
     """
     recording = open_recording(data)
-    _read_all(recording)
-    clips = itertools.groupby(sorted(recording.frames, key=lambda frame: frame.clip), key=lambda frame: frame.clip)
-    return [_report(name, recording, list(frames)) for name, frames in clips]
+    flat = _read_all(recording)
+    by_clip = sorted(recording.frames, key=lambda frame: (frame.clip, frame.place))
+    clips = itertools.groupby(by_clip, key=lambda frame: frame.clip)
+    return [_report(name, recording, list(frames), flat) for name, frames in clips]
 
 
-def _read_all(recording: Recording) -> None:
-    """Decodes every image (a JPEG at a fraction of its size, which takes little time but reads the whole file)."""
+def _read_all(recording: Recording) -> set[Key]:
+    """Decodes every image, and returns those that are flat."""
 
-    def read(frame: Frame) -> BadImage | None:
+    def read(frame: Frame) -> BadImage | bool:
         try:
-            recording.read(frame, (max(1, frame.camera.size[0] // 8), max(1, frame.camera.size[1] // 8)))
+            size = max(1, frame.camera.size[0] // 8), max(1, frame.camera.size[1] // 8)
+            return bool(recording.read(frame, size).std(axis=(0, 1)).max() < FLAT)
         except BadImage as error:
             return error
-        return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         frames = recording.frames
         results = list(tqdm(pool.map(read, frames), total=len(frames), desc="reading", unit="frame", leave=False))
-    if errors := [error for error in results if error]:
+    if errors := [result for result in results if isinstance(result, BadImage)]:
         raise UserError(f"{len(errors)} of {len(results)} images are bad, the first: {errors[0]}")
+    return {frame.key for frame, is_flat in zip(frames, results, strict=True) if is_flat}
 
 
-def _report(name: str, recording: Recording, frames: Sequence[Frame]) -> ClipReport:
+def _report(name: str, recording: Recording, frames: Sequence[Frame], flat: set[Key]) -> ClipReport:
     left = [frame for frame in frames if frame.side == "l"] or list(frames)
     right = {frame.number for frame in frames if frame.side == "r"} & {frame.number for frame in left if frame.baseline}
     if len(left) < 2 and not right:
         raise UserError(f"{name} has one frame only; depth is learned from two at least: add frames or remove it.")
-    pairs = [pair for pair in itertools.pairwise(left) if pair[1].number == pair[0].number + 1]
+    pairs = [pair for pair in itertools.pairwise(left) if pair[1].place == pair[0].place + 1]
+    gaps = [pair for pair in itertools.pairwise(left) if pair[1].place != pair[0].place + 1]
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, PAIRS).astype(int))] if pairs else []
     motions = np.array([_motion(recording, *pair) for pair in chosen]).reshape(-1, 2)
     motion, parallax = np.median(motions, axis=0) if chosen else (0.0, 0.0)
@@ -103,7 +114,14 @@ def _report(name: str, recording: Recording, frames: Sequence[Frame]) -> ClipRep
         parallax=float(parallax),
         stereo=len(right),
         baseline=abs(left[0].baseline),
+        gaps=tuple(f"{before.number} to {after.number}" for before, after in gaps),
+        flat=sum(frame.key in flat for frame in frames),
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def field_of_view(camera: Camera) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,12 +11,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from robustdepth.data.images import read_image
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError, nearest
 from robustdepth.types import NEXT, PREVIOUS, STEREO, Camera
 
 OTHER_SIDE = {"l": "r", "r": "l"}
 
 Key = tuple[str, int, str]  # clip, number, side
+_SPLIT_LINE = re.compile(r'\s*(?:"([^"]+)"|([^\s"](?:.*?\S)?))\s+([0-9]{1,19})(?:\s+([lr]))?\s*')
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -23,13 +26,18 @@ class Frame:
     """One image of a recording."""
 
     clip: str  # drive, sequence or folder
-    number: int  # consecutive within a clip; gaps are missing frames
+    number: int  # of its file, by which split files call it
     side: str  # "l" (or the only camera) or "r"
     image: pathlib.Path | int  # a file, or the record of a packed dataset
     camera: Camera  # unbatched, at the image's full size
     baseline: float = 0.0  # x of the rig's other camera in this camera's frame, metres; 0 for a single camera
     velocity: float = 0.0  # metres per second; 0 where unknown
     time: float = 0.0  # seconds
+    place: int = -1  # in the clip: neighbours in time differ by one, gaps are missing frames; -1: the number
+
+    def __post_init__(self):
+        if self.place < 0:
+            object.__setattr__(self, "place", self.number)
 
     @property
     def key(self) -> Key:
@@ -73,6 +81,7 @@ def pair_views(recording: Recording, data: ConfigDict) -> list[Views]:
       UserError: no target has a view, or the split names more than `data.max_bad_images` frames that are not there.
     """
     table = {frame.key: frame for frame in recording.frames}
+    in_time = {(frame.clip, frame.place, frame.side): frame for frame in recording.frames}
     if data.split:
         targets = _split_targets(table, data)
     elif recording.targets:
@@ -85,7 +94,7 @@ def pair_views(recording: Recording, data: ConfigDict) -> list[Views]:
     def source(target: Frame, view: str) -> Frame | None:
         if view == STEREO:
             return table.get((target.clip, target.number, OTHER_SIDE[target.side])) if target.baseline else None
-        return table.get((target.clip, target.number + offsets[view], target.side))
+        return in_time.get((target.clip, target.place + offsets[view], target.side))
 
     views = [Views(target, tuple(source(target, view) for view in data.views)) for target in targets]
     views = [pair for pair in views if any(pair.sources)]
@@ -114,20 +123,22 @@ def _split_targets(table: Mapping[Key, Frame], data: ConfigDict) -> list[Frame]:
 def read_split(path: str | pathlib.Path) -> list[Key]:
     """Lines "folder frame l|r" of a split file; without a side the left camera is meant.
 
+    The frame is its file's number. A folder's name may hold blanks, and may stand in double quotes.
+
     Raises UserError with the line's number.
     """
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read split file {path}: {error}; give lines 'folder frame l|r'.") from error
     keys = []
     for number, line in enumerate(lines, start=1):
-        if not (words := line.split()):
+        if not line.strip():
             continue
-        folder, frame, side = (*words, "l") if len(words) == 2 else words if len(words) == 3 else ("", "", "")
-        if not frame.isdigit() or side not in OTHER_SIDE:
+        found = _SPLIT_LINE.fullmatch(line)
+        if not found:
             raise UserError(f"{path} line {number} is '{line}', expected 'folder frame l|r'.")
-        keys.append((folder.strip("/"), int(frame), side))
+        keys.append(((found[1] or found[2]).strip("/"), int(found[3]), found[4] or "l"))
     if not keys:
         raise UserError(f"split file {path} is empty; give lines 'folder frame l|r'.")
     return keys

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from robustdepth.data.clips import Frame, Recording, read_file, select
-from robustdepth.data.images import image_size, list_images, natural_sort
-from robustdepth.data.video import SUFFIXES as VIDEO_SUFFIXES
-from robustdepth.data.video import unpack
+from robustdepth.data.images import FORMATS, files_in, folders_below, image_size, list_images
+from robustdepth.data.numbering import places
+from robustdepth.data.text import read_text
+from robustdepth.data.video import list_videos, unpack
 from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.camera import make_camera, resize_camera
 from robustdepth.types import Camera
@@ -41,9 +42,9 @@ def find_clips(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if not root.is_dir():
         raise UserError(f"{root} does not exist; give a video, or a folder with images and a {CAMERA_FILE}.")
     clips = {}
-    for folder in sorted(path.parent for path in root.rglob(CAMERA_FILE)):
-        name = root.name if folder == root else folder.relative_to(root).as_posix()
-        videos = natural_sort(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    for folder in sorted(folder for folder in folders_below(root) if (folder / CAMERA_FILE).is_file()):
+        name = root.absolute().name if folder == root else folder.relative_to(root).as_posix()
+        videos = list_videos(folder)
         if list_images(folder) or not videos:
             clips[name] = folder
         clips.update({f"{name}/{video.name}": video for video in videos})
@@ -64,29 +65,44 @@ def clip_frames(name: str, path: pathlib.Path) -> list[Frame]:
         fps = fps or video_fps
     images = list_images(left)
     if len(images) < 2:
-        raise UserError(f"{path} holds {len(images)} images, but a clip needs two at least; add frames or remove it.")
+        others = "" if images or path.is_file() else f" of the kinds that are read ({FORMATS}{_found_instead(left)})"
+        raise UserError(
+            f"{path} holds {len(images)} images{others}, but a clip needs two at least; add frames or remove it."
+        )
     if "speed" in values and not fps:
         raise UserError(f'{camera_file} gives "speed" but no "fps"; add the frames per second.')
     if not path.is_file():
         _check_size(images[0], camera, camera_file)
     camera = resize_camera(camera, image_size(images[0]))
-    motion = [(values.get("speed", 0.0), number / fps if fps else 0.0) for number in range(len(images))]
     baseline = values.get("baseline", 0.0)
-    frames = [Frame(name, i, "l", image, camera, baseline, *motion[i]) for i, image in enumerate(images)]
+    stands = dict(zip((image.stem for image in images), places(images), strict=True))
+    first = stands[images[0].stem].place
+
+    def frame(side: str, image: pathlib.Path) -> Frame:
+        number, place = stands[image.stem]
+        time, to_other = (place - first) / fps if fps else 0.0, baseline if side == "l" else -baseline
+        return Frame(name, number, side, image, camera, to_other, values.get("speed", 0.0), time, place)
+
+    frames = [frame("l", image) for image in images]
     if path.is_dir() and baseline:
-        numbers = {image.stem: number for number, image in enumerate(images)}
-        pairs = [(numbers[image.stem], image) for image in list_images(right) if image.stem in numbers]
+        pairs = [image for image in list_images(right) if image.stem in stands]
         if not pairs:
             raise UserError(f'{camera_file} gives a "baseline", but {right} holds no image named like one in {path}.')
-        _check_size(pairs[0][1], camera, camera_file)
-        frames += [Frame(name, i, "r", image, camera, -baseline, *motion[i]) for i, image in pairs]
+        _check_size(pairs[0], camera, camera_file)
+        frames += [frame("r", image) for image in pairs]
     return frames
+
+
+def _found_instead(folder: pathlib.Path) -> str:
+    """What a folder without images holds, as part of a sentence: "; there are .heic, .gif"."""
+    suffixes = sorted({path.suffix.lower() for path in files_in(folder) if path.name != CAMERA_FILE} - {""})
+    return f"; there are {', '.join(suffixes)}" if suffixes else ""
 
 
 def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
     """The numbers of a camera.json. Raises UserError for missing, unknown or impossible ones."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; it must look like {EXAMPLE}.") from error
     if not isinstance(values, dict):

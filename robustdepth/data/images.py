@@ -1,36 +1,33 @@
-"""Reading images safely, and resizing them with antialiasing and half-pixel centres."""
+"""What an image is, for every reader: reading images safely, resizing them with antialiasing, finding them in folders.
+
+Training, evaluation and prediction read with `read_image` and resize with `resize_image`, so that a network sees the
+same pixels in all three.
+"""
 
 import contextlib
 import os
 import pathlib
 import re
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import IO
 
 import numpy as np
+from absl import logging
 from PIL import ExifTags, Image, ImageOps
 
-from robustdepth.errors import UserError
+from robustdepth.errors import BadFile, UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+# The formats, in any case; of one image in several formats the first is read, as the lossless ones come first.
+SUFFIXES = (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
+FORMATS = "PNG, JPEG, WebP, BMP, PPM, PGM or TIFF"
 MAX_PIXELS = 64_000_000  # a larger image is taken for a decompression bomb
 
-# Everything that Pillow raises for a damaged or hostile file.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+# Pillow's readers raise whatever they run into in a damaged or hostile file, also KeyError, TypeError or struct.error.
+_DAMAGED = Exception
 
 
-class BadImage(UserError):
+class BadImage(BadFile):
     """An image that is missing, damaged, or of another size than its camera; the message names its path."""
 
 
@@ -51,10 +48,10 @@ def read_image(
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], resized to `size` (height, width) where given; grey becomes RGB.
 
-    Resizing is bilinear with antialiasing and half-pixel centres, so `geometry.camera.resize_camera` gives its camera.
+    Of 16 bits per channel the upper 8 count. Resizing is that of `resize_image`.
 
     Raises:
-      BadImage: missing, truncated, over MAX_PIXELS, over 8 bits, or not of `full_size` where that is given.
+      BadImage: missing, truncated, over MAX_PIXELS, of 32 bits per channel, or not of `full_size` where that is given.
     """
     name = name or str(file)
     try:
@@ -62,22 +59,17 @@ def read_image(
             height, width = image.height, image.width
             if full_size and full_size != (height, width):
                 raise ValueError(f"it has {width}x{height} pixels, but its camera is for {full_size[1]}x{full_size[0]}")
-            if size and image.format == "JPEG":
-                # Decodes at 1/2, 1/4 or 1/8 where that still is at least the wanted size: several times faster.
-                image.draft(image.mode, (size[1], size[0]))
-            # A decoded block of 2, 4 or 8 pixels is one pixel; the last one may lie partly outside the image.
-            shrink = max(1, round(width / image.width))
-            pixels = image if image.mode in ("L", "RGB") else image.convert("RGB")  # grey is resized faster than RGB
-            if size and size != pixels.size[::-1]:
-                box = (0, 0, width / shrink, height / shrink)
-                pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
-            return np.array(pixels.convert("RGB"))
+            pixels = np.array(image.convert("RGB"))
     except _DAMAGED as error:
         raise BadImage(f"cannot read image {name}: {error}; replace or remove it.") from error
+    return resize_image(pixels, size) if size else pixels
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image, uint8 [height, width, 3], at `size` (height, width): as `read_image` does; the same where it has it."""
+    """An image, uint8 [height, width, 3], at `size` (height, width); the same where it has that.
+
+    Resizing is bilinear with antialiasing and half-pixel centres, so `geometry.camera.resize_camera` gives its camera.
+    """
     if size == image.shape[:2]:
         return image
     return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -85,37 +77,87 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
+    """The image upright and with 8 bits per channel."""
     with Image.open(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 bits per channel")
+        # Pillow itself takes the upper 8 bits of colours; it opens grey PNG and PGM as 16 bits in one of two modes.
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        if not deep and image.mode.startswith(("I", "F")):
+            raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 or 16 bits per channel")
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # how cameras store upright pictures
-        yield ImageOps.exif_transpose(image) if turned else image
+        upright = ImageOps.exif_transpose(image) if turned else image
+        yield Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8)) if deep else upright
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; hidden files, such as macOS' "._frame.jpg", are none."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folder's images in natural order (frame_2 before frame_10); empty where there is no such folder."""
+    """The folder's images in natural order (frame_2 before frame_10); empty where there is no such folder.
+
+    Of an image in several formats, frame_1.png and frame_1.jpg, the first by SUFFIXES is taken, with a warning.
+    """
     if not folder.is_dir():
         return []
-    return natural_sort(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    best: dict[str, pathlib.Path] = {}
+    others: list[tuple[pathlib.Path, pathlib.Path]] = []
+    for path in natural_sort(path for path in files_in(folder) if is_image(path.name)):
+        known = best.setdefault(path.stem, path)
+        if known is not path:
+            best[path.stem], other = sorted((known, path), key=lambda path: SUFFIXES.index(path.suffix.lower()))
+            others.append((best[path.stem], other))
+    if others:
+        read, other = others[0]
+        logging.warning(
+            "%s holds %d images in several formats: %s is read, %s is not.", folder, len(others), read.name, other.name
+        )
+    return list(best.values())
+
+
+def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder, without its subfolders. Raises UserError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [pathlib.Path(entry.path) for entry in entries if entry.is_file()]
+    except OSError as error:
+        raise UserError(f"cannot look into {folder} ({error.strerror}): give a folder that can be read.") from error
+
+
+def folders_below(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """`root` and the folders below it in natural order; symbolic links are followed, hidden folders are left out.
+
+    A folder that several links lead to is met once, so that a circle of links ends.
+    """
+    seen: set[str] = set()
+    for path, names, _ in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(path)) in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = [name.name for name in natural_sort(map(pathlib.Path, names)) if not name.name.startswith(".")]
+        yield pathlib.Path(path)
 
 
 def natural_sort(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Sorts by name with numbers compared as numbers."""
+    """Sorts by name with numbers compared as numbers; 1305031102.17 is one number, as Unix times are."""
+    return sorted(paths, key=lambda path: (natural_key(path.name), path.name))
 
-    def key(path: pathlib.Path) -> list:
-        return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", path.name)]
 
-    return sorted(paths, key=key)
+def natural_key(name: str) -> list[str | Decimal]:
+    """A name as text and numbers in turn."""
+    parts = re.split(r"(\d{9,}\.\d+|\d+)", name.lower())
+    return [Decimal(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def numbered_images(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The folder's images by the number that is their name (0000000012.png); PNG wins where both formats exist."""
-    return {int(path.stem): path for path in list_images(folder) if path.stem.isdigit()}
+    """The folder's images by the number that is their name (0000000012.png)."""
+    return {int(path.stem): path for path in list_images(folder) if path.stem.isdecimal()}
 
 
 def find_image(folder: pathlib.Path, stem: str) -> pathlib.Path | None:
-    """The image of that name in any format; PNG where there are both."""
-    paths = (folder / f"{stem}{suffix}" for suffix in reversed(SUFFIXES))
-    return next((path for path in paths if path.is_file()), None)
+    """The image of that name in any format, the first by SUFFIXES where there are several."""
+    names = (f"{stem}{written}" for suffix in SUFFIXES for written in (suffix, suffix.upper()))
+    return next((folder / name for name in names if (folder / name).is_file()), None)

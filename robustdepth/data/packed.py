@@ -17,7 +17,7 @@ from robustdepth.types import Camera
 FOLDER = pathlib.Path("robustdepth_frames", "1.0.0")
 METADATA = "metadata.json"  # as TFDS calls it
 PIXELS = "pixels.array_record"  # of raw frames: record i is frame i, uint8 [height, width, 3]
-FIELDS = ("clip", "number", "side", "baseline", "velocity", "time")
+FIELDS = ("clip", "number", "side", "baseline", "velocity", "time", "place")
 
 
 def open_recording(data: ConfigDict) -> Recording:
@@ -109,7 +109,7 @@ def to_dict(frame: Frame) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], record: int) -> Frame:
-    """The frame of `to_dict`, held by a record."""
+    """The frame of `to_dict`, held by a record. Folders packed before frames had a place do not name it."""
     focal, center = (np.array(values[name], np.float32) for name in ("focal", "center"))
     camera = Camera(focal, center, tuple(values["size"]))
-    return Frame(image=record, camera=camera, **{name: values[name] for name in FIELDS})
+    return Frame(image=record, camera=camera, **{name: values[name] for name in FIELDS if name in values})

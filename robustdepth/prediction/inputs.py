@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from absl import logging
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from robustdepth.data.images import MAX_PIXELS, list_images, natural_sort, read_image
-from robustdepth.data.video import SUFFIXES as VIDEO_SUFFIXES
+from robustdepth.data.images import FORMATS, list_images, read_image
+from robustdepth.data.video import VideoReader, is_video, list_videos
 from robustdepth.errors import UserError
-from robustdepth.prediction.video import VideoReader
+
+RESULT_ENDINGS = ("_depth", "_color")  # of the pictures that `results` writes, after the name of the one predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +26,7 @@ class InputImage:
     name: str  # of its results, without ending
     image: UInt8[ndarray, "height width 3"]
     video: str = ""  # name of the video it comes from
-    rate: float = 0.0  # that video's frames per second
+    rate: float = 0.0  # that video's frames per second, 0 where unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,54 +34,82 @@ class Input:
     """An image or a video on disk; `name` begins the names of its results."""
 
     path: pathlib.Path
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
+    name: str
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        return is_video(self.path)
 
     def count(self) -> int:
         """How many frames it holds, for the progress bar; 0 for a video that cannot be opened."""
         try:
-            return len(VideoReader(self.path, MAX_PIXELS)) if self.is_video else 1
+            return len(VideoReader(self.path)) if self.is_video else 1
         except UserError:
             return 0
 
     def frames(self) -> Iterator[InputImage]:
         """Its frames in order. Raises UserError where it is damaged, after the frames that could be read."""
         if self.is_video:
-            video = VideoReader(self.path, MAX_PIXELS)
+            video = VideoReader(self.path)
             for i, image in enumerate(video):
                 yield InputImage(f"{self.name}/{i:06d}", image, self.name, video.rate)
         else:
             yield InputImage(self.name, read_image(self.path))
 
 
-def find_inputs(paths: Sequence[str]) -> tuple[list[Input], list[str]]:
+def find_inputs(paths: Sequence[str], output: str) -> tuple[list[Input], list[str]]:
     """The images and videos that the paths name or hold, and one sentence for every path that names none.
 
-    Raises UserError where there is nothing to read at all, or where results of two inputs would bear one name.
+    Results of an earlier run into the folder `output` are no inputs.
+
+    Raises UserError where there is nothing to read at all.
     """
-    found: dict[pathlib.Path, Input] = {}  # an image that is named twice is read once
+    found: dict[pathlib.Path, None] = {}  # in order; an image that is named twice is read once
     problems = []
     for path in map(pathlib.Path, paths):
-        files = _list_folder(path) if path.is_dir() else [path] if path.exists() else []
-        found |= {file: Input(file) for file in files}
+        files = list_images(path) + list_videos(path) if path.is_dir() else [path] if path.exists() else []
+        found |= dict.fromkeys(files)
         if not files:
             problem = "holds neither images nor videos" if path.is_dir() else "does not exist"
-            problems.append(f"{path} {problem}: give images, folders of images, or videos.")
+            problems.append(f"{path} {problem}: give images ({FORMATS}), folders of images, or videos.")
     if not found:
         raise UserError(problems[0] if problems else "nothing to predict: give images, folders of images, or videos.")
-    by_name: dict[str, Input] = {}
-    for entry in found.values():
-        other = by_name.setdefault(entry.name, entry)
-        if other is not entry:
-            raise UserError(f"{other.path} and {entry.path} would write the same results: predict them separately.")
-    return list(found.values()), problems
+    files = _without_results(list(found), pathlib.Path(output).resolve())
+    if left_out := len(found) - len(files):
+        logging.warning("%d pictures in %s are results of an earlier run: they are not predicted.", left_out, output)
+    return [Input(path, name) for path, name in zip(files, _names(files), strict=True)], problems
 
 
-def _list_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    return list_images(folder) + natural_sort(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+def _without_results(files: Sequence[pathlib.Path], output: pathlib.Path) -> list[pathlib.Path]:
+    """The files but for a_depth.png and a_color.png below `output`, where a picture or video "a" is among them too."""
+    stems = {file.with_suffix("") for file in files}
+
+    def is_result(file: pathlib.Path) -> bool:
+        bases = [file.stem.removesuffix(ending) for ending in RESULT_ENDINGS if file.stem.endswith(ending)]
+        made_here = any(base and file.with_name(base) in stems for base in bases)
+        return made_here and file.parent.resolve().is_relative_to(output)
+
+    return [file for file in files if not is_result(file)]
+
+
+def _names(files: Sequence[pathlib.Path]) -> list[str]:
+    """What results are called: as their files, without suffix.
+
+    Where two would have one name, all keep the folders that they lie in, from their common one on; the suffix stays
+    where that is not enough. An image and a video may have one name, since their results have not.
+    """
+    names = [file.stem for file in files]
+    if len(files) == len(set(_unlike(names, files))):
+        return names
+    common = os.path.commonpath([file.absolute().parent for file in files])
+    places = [file.absolute().relative_to(common) for file in files]
+    names = [place.with_suffix("").as_posix() for place in places]
+    counts = collections.Counter(_unlike(names, files))
+    return [
+        name if counts[key] == 1 else place.as_posix()
+        for name, key, place in zip(names, _unlike(names, files), places, strict=True)
+    ]
+
+
+def _unlike(names: Sequence[str], files: Sequence[pathlib.Path]) -> list[tuple[str, bool]]:
+    return [(name, is_video(file)) for name, file in zip(names, files, strict=True)]

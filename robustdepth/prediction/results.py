@@ -53,7 +53,7 @@ class ResultWriter:
         self, frame: InputImage, prediction: Prediction, inverse_depth: Float[np.ndarray, "height width"]
     ) -> None:
         """Writes one frame's results; `inverse_depth` is the network's own map of the same frame."""
-        (self.folder / frame.name).parent.mkdir(exist_ok=True)
+        (self.folder / frame.name).parent.mkdir(parents=True, exist_ok=True)
         if "png" in self.kinds:
             write_png(self._path(frame.name, "_depth.png"), encode_depth(prediction.depth))
         if "npz" in self.kinds:

@@ -40,7 +40,7 @@ def predict_files(
     """
     if batch_size < 1:
         raise UserError(f"--batch_size={batch_size} must be 1 or more.")
-    inputs, problems = find_inputs(paths)
+    inputs, problems = find_inputs(paths, output)
     camera_for, camera_words = choose_camera(camera_file, field_of_view)
     predictor = Predictor.from_checkpoint(checkpoint)
     print(f"{checkpoint} (step {predictor.model.step}): {describe_scale(predictor.model.scale)}")

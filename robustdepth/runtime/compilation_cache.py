@@ -1,8 +1,8 @@
 """Compiled programs are kept on disk, so that a run that starts again need not compile them anew."""
 
-import contextlib
 import os
-import pathlib
+
+from robustdepth.paths import home_cache
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
@@ -15,7 +15,5 @@ def keep_compiled() -> None:
     """
     if VARIABLE in os.environ:
         return
-    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robustdepth" / "xla"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder := home_cache("xla"):
         os.environ[VARIABLE] = str(folder)

@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
+from robustdepth.data.images import resize_image
 from robustdepth.data.source import learns_metres
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import metres_factor
@@ -64,15 +65,15 @@ class DepthModel:
         return math.degrees(2 * math.atan(0.5 / canonical)) if canonical else None
 
     def prepare(self, image: UInt8[np.ndarray, "full_height full_width 3"]) -> Float[np.ndarray, "height width 3"]:
-        """An image as the network wants it: resized with antialiasing (on the host), in [0, 1].
+        """An image as the network wants it: resized with antialiasing (on the host) as for its training,
+        in [0, 1].
 
         Without colour where the training saw none (config.data.grey=1).
         """
-        height, width = self.image_size
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        resized = resize_image(image, self.image_size)
         if self.config.data.grey == 1:
-            resized = resized.convert("L").convert("RGB")
-        return np.asarray(resized, np.float32) / 255
+            resized = np.asarray(Image.fromarray(resized).convert("L").convert("RGB"))
+        return resized.astype(np.float32) / 255
 
     def inverse_depth(self, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch height width"]:
         """Inverse depth (1/metres, or 1/unit) of prepared images."""

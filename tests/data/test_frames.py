@@ -1,6 +1,9 @@
 """Your own footage: folders, videos, camera.json, and clear words about what cannot be right."""
 
 import json
+import os
+import pwd
+import tempfile
 
 import cv2
 import numpy as np
@@ -27,7 +30,7 @@ def test_folder_of_clips_never_mixes_them(tmp_path):
     write_clip(tmp_path / "deep" / "b", count=3, camera=CAMERA | {"fps": 10, "speed": 5})
     source = build_source(config_for("frames", tmp_path))
     assert [(view.target.clip, view.target.number) for view in source.views] == [
-        ("a", 0), ("a", 1), ("deep/b", 0), ("deep/b", 1), ("deep/b", 2)
+        ("a", 8), ("a", 9), ("deep/b", 8), ("deep/b", 9), ("deep/b", 10)
     ]  # fmt: skip
     assert source[1].source_valid.tolist() == [True, False]
     np.testing.assert_allclose(source[3].speed, [0.5, 0.5])
@@ -39,11 +42,73 @@ def test_right_images_make_a_stereo_rig(tmp_path):
     (tmp_path / "rig" / "right" / "frame_9.png").unlink()
     source = build_source(config_for("frames", tmp_path, size=SIZE, views=("previous", "stereo")))
     examples = {view.target.key[1:]: source[i] for i, view in enumerate(source.views)}
-    np.testing.assert_array_equal(examples[0, "l"].sources[1], picture(50))
-    np.testing.assert_array_equal(examples[0, "r"].sources[1], picture(0))
-    np.testing.assert_allclose([examples[0, "l"].baseline, examples[0, "r"].baseline], [0.12, -0.12])
-    assert examples[1, "l"].source_valid.tolist() == [True, False]
-    assert (1, "r") not in examples
+    np.testing.assert_array_equal(examples[8, "l"].sources[1], picture(50))
+    np.testing.assert_array_equal(examples[8, "r"].sources[1], picture(0))
+    np.testing.assert_allclose([examples[8, "l"].baseline, examples[8, "r"].baseline], [0.12, -0.12])
+    assert examples[9, "l"].source_valid.tolist() == [True, False]
+    assert (9, "r") not in examples
+
+
+def rename(folder, *names) -> None:
+    """Gives the images of `write_clip` other names, in their order."""
+    for number, name in enumerate(names):
+        (folder / f"frame_{number + 8}.png").rename(folder / name)
+
+
+def paired(source) -> dict[int, list[bool]]:
+    """Which views every target has, by its number."""
+    return {view.target.number: [frame is not None for frame in view.sources] for view in source.views}
+
+
+def test_a_gap_in_the_numbering_ends_a_clip(tmp_path):
+    write_clip(tmp_path / "clip", count=5, camera=CAMERA | {"fps": 10, "speed": 5})
+    rename(tmp_path / "clip", *(f"frame_{number:04d}.png" for number in (0, 1, 2, 400, 401)))
+    source = build_source(config_for("frames", tmp_path / "clip"))
+    assert paired(source) == {
+        0: [False, True], 1: [True, True], 2: [True, False], 400: [False, True], 401: [True, False]
+    }  # fmt: skip
+    assert [view.target.time for view in source.views] == pytest.approx([0, 0.1, 0.2, 40, 40.1])
+    two_apart = build_source(config_for("frames", tmp_path / "clip", frame_step=2))
+    assert paired(two_apart) == {0: [False, True], 2: [True, False]}
+
+
+def test_every_tenth_frame_is_a_clip_and_the_split_names_file_numbers(tmp_path):
+    write_clip(tmp_path / "day 1", count=4)
+    rename(tmp_path / "day 1", *(f"{number:04d}.png" for number in (10, 20, 30, 40)))
+    (tmp_path / "split.txt").write_text('day 1 20 l\n"day 1" 40\n')
+    source = build_source(config_for("frames", tmp_path, split=str(tmp_path / "split.txt"), size=SIZE))
+    assert paired(source) == {20: [True, True], 40: [True, False]}
+    np.testing.assert_array_equal(source[0].target, picture(1))
+    np.testing.assert_array_equal(source[0].sources, [picture(0), picture(2)])
+
+
+def test_a_frame_in_two_formats_is_one_frame(tmp_path, caplog):
+    write_clip(tmp_path / "clip")
+    write_image(tmp_path / "clip" / "frame_9.jpg", picture(70))
+    source = build_source(config_for("frames", tmp_path / "clip", size=SIZE))
+    assert len(source) == 4
+    np.testing.assert_array_equal(source[1].target, picture(1))
+    assert "frame_9.png is read, frame_9.jpg is not" in caplog.text
+
+
+def test_clips_behind_links_beside_other_systems_leftovers(tmp_path):
+    write_clip(tmp_path / "elsewhere")
+    (tmp_path / "footage").mkdir()
+    (tmp_path / "footage" / "clip").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "._frame_8.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "elsewhere" / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (tmp_path / "elsewhere" / "._drive.mp4").write_bytes(b"\0\5\x16\7")
+    source = build_source(config_for("frames", tmp_path / "footage"))
+    assert [view.target.name for view in source.views] == [f"clip {number:010d} l" for number in (8, 9, 10, 11)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_text(tmp_path, encoding):
+    write_clip(tmp_path / "clip")
+    (tmp_path / "clip" / "camera.json").write_text(json.dumps(CAMERA), encoding=encoding)
+    (tmp_path / "split.txt").write_bytes("clip 9 l\r\nclip 10 l\r\n".encode(encoding))
+    source = build_source(config_for("frames", tmp_path, split=str(tmp_path / "split.txt")))
+    assert [view.target.number for view in source.views] == [9, 10]
 
 
 @pytest.fixture
@@ -88,8 +153,36 @@ def test_videos_that_cannot_be_used(video):
     with pytest.raises(UserError, match=r"160x48 pixels, but its camera\.json is for 320x48"):
         build_source(config_for("frames", video))
     video.write_bytes(b"not a video")
-    with pytest.raises(UserError, match=r"cannot decode video .*drive\.avi"):
+    with pytest.raises(UserError, match=r"drive\.avi cannot be decoded as a video"):
         build_source(config_for("frames", video))
+
+
+def test_a_video_that_ends_early_gives_the_frames_it_has(video, caplog):
+    noise = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 20, SIZE[::-1])
+    for _ in range(40):
+        writer.write(noise.integers(0, 255, (*SIZE, 3), np.uint8))
+    writer.release()
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + len(content) // 3] = bytes(len(content) // 3)
+    video.write_bytes(content)
+    assert 10 < len(build_source(config_for("frames", video))) < 30
+    assert "of its 40 frames: it is damaged. These" in caplog.text
+
+
+@pytest.mark.parametrize("home", ["unknown", "not a folder"])
+def test_a_video_is_unpacked_without_a_home(video, home, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if home == "unknown":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", lambda user: {}[user])  # as for a user id that no account has
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert len(build_source(config_for("frames", video))) == 6
+    assert len(list((tmp_path / f"robustdepth-{os.getuid()}" / "videos").glob("*/*.jpg"))) == 6
 
 
 @pytest.mark.parametrize(
@@ -132,7 +225,8 @@ def test_missing_entries_and_broken_files(tmp_path):
 
 def test_empty_folder_and_single_image(tmp_path):
     write_clip(tmp_path / "clip", count=0)
-    with pytest.raises(UserError, match="holds 0 images"):
+    (tmp_path / "clip" / "a.heic").touch()
+    with pytest.raises(UserError, match=r"holds 0 images of the kinds that are read \(PNG, .*; there are \.heic\)"):
         build_source(config_for("frames", tmp_path))
     write_image(tmp_path / "clip" / "only.png", picture(0))
     with pytest.raises(UserError, match="holds 1 images, but a clip needs two"):

@@ -4,11 +4,24 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
-from robustdepth.data.images import BadImage, image_size, list_images, read_image
+from robustdepth.data.benchmarks.listed import images_below
+from robustdepth.data.images import (
+    BadImage,
+    find_image,
+    folders_below,
+    image_size,
+    list_images,
+    numbered_images,
+    read_image,
+    resize_image,
+)
+from robustdepth.runtime.inference import DepthModel
 from tests.recordings import picture, truncate, write_image
 
 
@@ -78,10 +91,22 @@ def test_decompression_bomb_is_refused_before_decoding(tmp_path, side):
         read_image(tmp_path / "bomb.png", (32, 32))
 
 
-def test_sixteen_bits_and_wrong_size_are_refused(tmp_path):
-    write_image(tmp_path / "depth.png", np.full((8, 8), 1000, np.uint16))
-    with pytest.raises(BadImage, match="8 bits"):
-        read_image(tmp_path / "depth.png")
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_sixteen_bits_the_upper_eight_count(tmp_path, name, channels):
+    values = np.array([[0, 300, 32_767, 65_535]] * 8, np.uint16)
+    path = tmp_path / (name if channels == 3 else name.replace("ppm", "pgm"))
+    assert cv2.imwrite(str(path), values if channels == 1 else np.dstack([values] * 3))
+    expected = np.repeat((values / 65_535 * 255)[..., None], 3, axis=-1)
+    np.testing.assert_allclose(read_image(path).astype(float), expected, atol=1)
+    assert read_image(path, (4, 4)).max() == 255
+
+
+def test_other_depths_and_wrong_size_are_refused(tmp_path):
+    for dtype in (np.int32, np.float32):
+        Image.fromarray(np.full((8, 8), 1000, dtype)).save(tmp_path / "depth.tif")
+        with pytest.raises(BadImage, match="must have 8 or 16 bits"):
+            read_image(tmp_path / "depth.tif")
     write_image(tmp_path / "a.png", picture(0))
     with pytest.raises(BadImage, match="160x48 pixels, but its camera is for 320x96"):
         read_image(tmp_path / "a.png", (32, 96), full_size=(96, 320))
@@ -96,10 +121,64 @@ def test_image_from_bytes_carries_the_given_name():
 
 
 def test_natural_order(tmp_path):
-    for name in ("frame_10.png", "frame_9.JPG", "frame_1.jpeg", "notes.txt"):
+    for name in ("frame_10.png", "frame_9.JPG", "frame_1.jpeg", "notes.txt", "²1.png"):
         (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == ["frame_1.jpeg", "frame_9.JPG", "frame_10.png"]
+    assert [path.name for path in list_images(tmp_path)] == ["frame_1.jpeg", "frame_9.JPG", "frame_10.png", "²1.png"]
     assert list_images(tmp_path / "nowhere") == []
+
+
+def test_times_in_names_are_ordered_as_numbers(tmp_path):
+    for name in ("1305031102.175304.png", "1305031102.2.png", "1305031101.9.png"):
+        (tmp_path / name).touch()
+    assert [path.stem for path in list_images(tmp_path)] == ["1305031101.9", "1305031102.175304", "1305031102.2"]
+
+
+def test_every_reader_knows_the_same_images(tmp_path):
+    image = picture(0)
+    names = ("0.PNG", "1.webp", "2.bmp", "3.pgm", "4.ppm", "5.TIFF", "6.JPG", "7.jpeg")
+    for name in names:
+        write_image(tmp_path / name, image[..., 0] if name.endswith("pgm") else image)
+    for name in ("._0.PNG", ".hidden.png", "Thumbs.db", "desktop.ini", "8.heic"):
+        (tmp_path / name).write_bytes(b"no image")
+    (tmp_path / "9.png").mkdir()
+    found = [path.name for path in list_images(tmp_path)]
+    assert found == list(names)
+    assert [numbered_images(tmp_path)[i].name for i in range(8)] == found
+    assert [find_image(tmp_path, str(i)).name for i in range(8)] == found
+    assert [path.name for path in images_below(tmp_path).values()] == found
+    for name in names[:6]:
+        expected = image if name != "3.pgm" else image[..., :1]
+        atol = 12 if name == "1.webp" else 0  # Pillow's default loses some
+        difference = np.abs(read_image(tmp_path / name).astype(int) - expected)
+        assert difference.max() <= atol, name
+
+
+def test_of_one_image_in_two_formats_the_lossless_one_is_read(tmp_path, caplog):
+    for name in ("f_1.jpg", "f_1.png", "f_2.jpg"):
+        write_image(tmp_path / name, picture(0))
+    assert [path.name for path in list_images(tmp_path)] == ["f_1.png", "f_2.jpg"]
+    assert "1 images in several formats: f_1.png is read, f_1.jpg is not" in caplog.text
+
+
+def test_folders_are_found_through_links_and_circles_end(tmp_path):
+    for name in ("footage/b", "elsewhere/deep", "footage/.hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "footage" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "footage")
+    root = tmp_path / "footage"
+    assert [path.relative_to(root).as_posix() for path in folders_below(root)] == [".", "a", "a/deep", "b"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("shape", [(375, 1242, 3), (375, 1242)])
+def test_training_and_prediction_prepare_the_same_pixels(tmp_path, name, shape):
+    """Training reads at the network's size, prediction and evaluation resize what they read at full size."""
+    write_image(tmp_path / name, np.random.default_rng(0).integers(0, 255, shape, np.uint8))
+    at_once = read_image(tmp_path / name, (96, 320))
+    np.testing.assert_array_equal(at_once, resize_image(read_image(tmp_path / name), (96, 320)))
+    config = ConfigDict({"image_size": (96, 320), "data": {"grey": 0.0}})
+    prepared = DepthModel(config, {}, 0, "").prepare(read_image(tmp_path / name))
+    np.testing.assert_array_equal(np.round(prepared * 255).astype(np.uint8), at_once)
 
 
 def test_pictures_are_turned_upright_as_their_camera_asks(tmp_path):

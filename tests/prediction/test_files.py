@@ -17,6 +17,7 @@ from robustdepth.prediction import run
 from robustdepth.prediction.colormap import ColorRange, colorize
 from robustdepth.prediction.predictor import Predictor
 from robustdepth.prediction.results import encode_depth
+from robustdepth.prediction.video import VideoWriter, writable_rate
 from tests.checkpoints import save_untrained
 from tests.made_up_model import red_model
 from tests.prediction.test_pointcloud import read_ply
@@ -242,7 +243,6 @@ def test_results_are_never_overwritten_silently(tmp_path):
     [
         (["empty"], {}, "holds neither images nor videos"),
         (["nowhere"], {}, "does not exist"),
-        (["a.png", "sub/a.jpg"], {}, "would write the same results"),
         (["a.png"], {"kinds": ("png", "plly")}, "--outputs=plly is unknown: did you mean ply"),
         (["a.png"], {"batch_size": 0}, "--batch_size=0 must be 1 or more"),
         (["a.png"], {"field_of_view": 200.0}, "between 0 and 180"),
@@ -257,6 +257,78 @@ def test_what_keeps_a_run_from_starting_is_one_sentence_and_writes_nothing(tmp_p
     with pytest.raises(UserError, match=sentence):
         predict([tmp_path / name for name in inputs], tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def written(folder: pathlib.Path) -> set[str]:
+    """Files below a folder, but for the summary."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"predictions.json"}
+
+
+def test_folders_with_equal_names_keep_their_structure(tmp_path):
+    for i, place in enumerate(("rig/cam0/data", "rig/cam1/data")):
+        (tmp_path / place).mkdir(parents=True)
+        save(tmp_path / place / "0.png", red(50 + 100 * i))
+    inputs = [tmp_path / "rig/cam0/data", tmp_path / "rig/cam1/data"]
+    assert predict(inputs, tmp_path / "out", kinds=("npz",))["images"] == 2
+    assert written(tmp_path / "out") == {"cam0/data/0_depth.npz", "cam1/data/0_depth.npz"}
+    for i in range(2):
+        with np.load(tmp_path / f"out/cam{i}/data/0_depth.npz") as arrays:
+            np.testing.assert_allclose(arrays["depth"], 1 / ((50 + 100 * i) / 255 + 0.01), rtol=1e-5)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    """The picture of a film beside it needs no other name, two formats of one picture do."""
+    inputs = [save(tmp_path / "film.png", red(80)), save_video(tmp_path / "film.avi", [red(80)] * 2)]
+    predict(inputs, tmp_path / "out", kinds=("npz",))
+    names = {"film_depth.npz", "film/000000_depth.npz", "film/000001_depth.npz"}
+    assert written(tmp_path / "out") == names
+    predict([inputs[0], save(tmp_path / "film.bmp", red(80))], tmp_path / "out2", kinds=("npz",))
+    assert written(tmp_path / "out2") == {"film.png_depth.npz", "film.bmp_depth.npz"}
+
+
+def test_a_run_into_its_own_folder_never_predicts_its_own_pictures(tmp_path, caplog):
+    folder = tmp_path / "in"
+    (folder / "cam0").mkdir(parents=True)
+    (folder / "cam1").mkdir()
+    for place in ("cam0/0.png", "cam0/0_color_depth.png", "cam1/0.png"):
+        save(folder / place, red(80))
+    save_video(folder / "cam0" / "film.avi", [red(80)] * 2)
+    inputs = [folder / "cam0", folder / "cam1"]
+    first = predict(inputs, folder, overwrite=True)
+    files = written(folder)
+    for again in (inputs, sorted(folder.glob("*/*.png"))):
+        caplog.clear()
+        second = predict(again, folder, overwrite=True)
+        assert second["images"] == first["images"] - 2 * (again is not inputs)  # the film was not named
+        assert written(folder) == files
+        assert "are results of an earlier run" in caplog.text
+
+
+@pytest.mark.parametrize("rate", [66.667, 196.263, 29.97002997, 23.976, 0.5, 500.0])
+def test_films_keep_their_rate(tmp_path, rate):
+    film = save_video(tmp_path / "film.avi", [red(80), red(120), red(160)], rate)
+    predict([film], tmp_path / "out", kinds=("color",))
+    video = cv2.VideoCapture(str(tmp_path / "out" / "film_color.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-4)
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_rates_that_no_film_has_are_brought_into_range():
+    assert [writable_rate(rate) for rate in (1e-9, 90_000.0, 1e12)] == [0.1, 65_535.0, 65_535.0]
+
+
+def test_an_infinite_rate_is_refused_at_once(tmp_path, monkeypatch):
+    class Hurried(cv2.VideoCapture):
+        def get(self, name: int) -> float:
+            return float("inf") if name == cv2.CAP_PROP_FPS else super().get(name)
+
+    film = save_video(tmp_path / "film.avi", [red(80)] * 3)
+    monkeypatch.setattr(cv2, "VideoCapture", Hurried)
+    with pytest.raises(UserError, match=r"film\.avi says that it has inf frames per second: convert it"):
+        predict([film], tmp_path / "out")
+    assert not (tmp_path / "out" / "film").exists()
+    with pytest.raises(UserError, match="cannot have inf frames"):
+        VideoWriter(tmp_path / "film.mp4", float("inf"), SIZE)
 
 
 def test_an_image_named_twice_is_predicted_once(tmp_path):

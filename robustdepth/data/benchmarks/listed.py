@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from robustdepth.data.images import SUFFIXES
+from robustdepth.data.images import list_images
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.types import EvalSample
 
@@ -50,8 +51,8 @@ def first_folder(candidates: Sequence[pathlib.Path], advice: str) -> pathlib.Pat
 
 
 def images_below(folder: pathlib.Path, ending: str = "") -> dict[str, pathlib.Path]:
-    """The images in a folder by name without `ending` and suffix, sorted; a PNG wins over a JPEG of the same name."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.stem.endswith(ending))
+    """The images in a folder by name without `ending` and suffix, sorted."""
+    paths = sorted(path for path in list_images(folder) if path.stem.endswith(ending))
     return {path.stem.removesuffix(ending): path for path in paths}
 
 
@@ -84,7 +85,7 @@ def complete(
 def read_list(path: str | pathlib.Path, split_format: str) -> list[str]:
     """The lines of a split file that are not blank. Raises UserError where there are none, or one stands twice."""
     try:
-        lines = [line.strip() for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read split file {path}: {error}; give lines {split_format}.") from error
     if not lines:

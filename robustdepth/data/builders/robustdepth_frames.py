@@ -48,6 +48,7 @@ class RobustdepthFrames(tfds.core.GeneratorBasedBuilder):
                     "baseline": np.float32,
                     "velocity": np.float32,
                     "time": np.float64,
+                    "place": np.int64,
                 }
             ),
             disable_shuffling=True,

@@ -59,9 +59,9 @@ def open_videos(
             raise UserError("protocol video_world renders at the model's own size: give --workdir or --checkpoint.")
         title = f"{WORLD_VIDEOS} unseen procedural worlds, 3 frames each, true poses and depth"
         return VideoSet(protocol, title, WorldVideos(size), WORLD_VIDEOS, 3 * WORLD_VIDEOS)
-    videos = odometry_videos(data_root, sequence) if protocol == VIDEO_ODOMETRY else footage_videos(data_root, clips)
-    count = videos[-1].first + len(videos[-1].frames)
-    what = f"KITTI odometry {sequence}, true poses" if protocol == VIDEO_ODOMETRY else f"own footage in {data_root}"
+    odometry = protocol == VIDEO_ODOMETRY
+    videos, count = odometry_videos(data_root, sequence) if odometry else footage_videos(data_root, clips)
+    what = f"KITTI odometry {sequence}, true poses" if odometry else f"own footage in {data_root}"
     title = f"{what}, {count} frames"
     return VideoSet(protocol, title, [[video] for video in videos], len(videos), count, videos[0].frames[0].name)
 

@@ -80,8 +80,8 @@ def _world_video(batch: Any, scene: Any, index: int, name: str) -> Video:
     )
 
 
-def odometry_videos(root: str, name: str) -> list[Video]:
-    """The left images of a KITTI odometry sequence with true motions; depth and moving objects are unknown.
+def odometry_videos(root: str, name: str) -> tuple[list[Video], int]:
+    """The left images of a KITTI odometry sequence with true motions, and their number; true depth is unknown.
 
     Raises UserError where images, calibration or poses are missing.
     """
@@ -93,11 +93,12 @@ def odometry_videos(root: str, name: str) -> list[Video]:
     known = set(sequence.numbers)
     frames = [frame for frame in sequence_frames(pathlib.Path(root), name) if frame.side == "l"]
     motions = np.linalg.inv(sequence.poses[1:]) @ sequence.poses[:-1]
-    return list(_cut(name, [frame for frame in frames if frame.number in known], 0, motions))
+    frames = [frame for frame in frames if frame.number in known]
+    return list(_cut(name, frames, 0, motions)), len(frames)
 
 
-def footage_videos(root: str, clips: Sequence[str] = ()) -> list[Video]:
-    """The frames of own footage (left camera); `clips` chooses some. Their format holds neither poses nor depth.
+def footage_videos(root: str, clips: Sequence[str] = ()) -> tuple[list[Video], int]:
+    """Own footage (left camera), and how many frames it has; `clips` chooses some. It has neither poses nor depth.
 
     Raises UserError where nothing is found or a clip is damaged.
     """
@@ -113,20 +114,28 @@ def footage_videos(root: str, clips: Sequence[str] = ()) -> list[Video]:
         frames = [frame for frame in clip_frames(name, found[name]) if frame.side == "l"]
         videos += _cut(name, frames, count)
         count += len(frames)
-    return videos
+    if not videos:
+        raise UserError(f"no two frames under {root} follow each other by the numbers in their names.")
+    return videos, count
 
 
 def _cut(name: str, frames: Sequence[Any], offset: int, motions: np.ndarray | None = None) -> Iterable[Video]:
-    """Videos of a recording's frames (data.clips.Frame), whose first is sample `offset` of the evaluation."""
-    for first in range(0, len(frames) - 1, PAIRS):
-        yield Video(
-            name,
-            f"{name} {frames[first].number:06d}",
-            frames[first].camera,
-            FrameSamples(frames[first : first + PAIRS + 1]),
-            offset + first,
-            None if motions is None else motions[first : first + PAIRS],
-        )
+    """Videos of a recording's frames (data.clips.Frame), whose first is sample `offset` of the evaluation.
+
+    None of them reaches over missing frames.
+    """
+    gaps = [i for i in range(1, len(frames)) if frames[i].place != frames[i - 1].place + 1]
+    for start, end in zip([0, *gaps], [*gaps, len(frames)], strict=True):
+        for first in range(start, end - 1, PAIRS):
+            last = min(first + PAIRS, end - 1)
+            yield Video(
+                name,
+                f"{name} {frames[first].number:06d}",
+                frames[first].camera,
+                FrameSamples(frames[first : last + 1]),
+                offset + first,
+                None if motions is None else motions[first:last],
+            )
 
 
 class FrameSamples(Sequence[EvalSample]):
