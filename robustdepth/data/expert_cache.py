@@ -25,6 +25,7 @@ from robustdepth.data.source import Source, ViewSource
 from robustdepth.errors import UserError
 
 DESCRIPTION = "cache.json"
+WRITER = "a training of this config in one process"  # several would write the same files
 SHARD = 256  # examples: what a killed run loses at most
 RECORD_DTYPE = np.dtype("<f2")
 
@@ -268,14 +269,13 @@ def open_cache(path: str | os.PathLike, meta: CacheMeta) -> "ExpertCache":
       UserError: there is none, it holds something else, it was not finished, or a shard is damaged.
     """
     folder = pathlib.Path(path)
-    command = "`python -m robustdepth.prepare expert_features`"
     if not (folder / DESCRIPTION).is_file():
-        raise UserError(f"no expert features in {folder}: write them with {command}, or leave semantics.cache empty.")
-    _check_same(folder, meta, f"set semantics.cache to another folder, and write that with {command}")
+        raise UserError(f"no expert features in {folder}: {WRITER} writes them, or leave semantics.cache empty.")
+    _check_same(folder, meta, f"set semantics.cache to another folder, which {WRITER} fills")
     readers = []
     for file, indices in _shards(folder, meta).items():
         if not file.is_file():
-            raise UserError(f"the expert features in {folder} are not finished: run {command} again, it goes on.")
+            raise UserError(f"the expert features in {folder} are not finished: run {WRITER} again, it goes on.")
         reader = _open(file, len(indices))
         if reader is None:
             raise _damaged(file)
@@ -284,4 +284,4 @@ def open_cache(path: str | os.PathLike, meta: CacheMeta) -> "ExpertCache":
 
 
 def _damaged(file: pathlib.Path) -> UserError:
-    return UserError(f"{file} is damaged or truncated: delete it, then write it again with the command that wrote it.")
+    return UserError(f"{file} is damaged or truncated: delete it, and {WRITER} writes it again.")

@@ -19,6 +19,8 @@ from robustdepth.types import Camera
 CAMERA_FILE = "camera.json"
 REQUIRED = ("width", "height", "fx", "fy", "cx", "cy")
 OPTIONAL = ("baseline", "fps", "speed")
+LARGEST = 1_000_000  # no number of a camera is beyond: pixels, metres, frames or metres per second
+SMALLEST = 1e-3  # focal length, frames per second
 EXAMPLE = '{"width": 1280, "height": 720, "fx": 900, "fy": 900, "cx": 639.5, "cy": 359.5}'
 
 
@@ -103,7 +105,7 @@ def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
     """The numbers of a camera.json. Raises UserError for missing, unknown or impossible ones."""
     try:
         values = json.loads(read_text(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; it must look like {EXAMPLE}.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no object; it must look like {EXAMPLE}.")
@@ -114,10 +116,14 @@ def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
         if name not in values:
             raise UserError(f'{path} lacks "{name}"; it must look like {EXAMPLE}.')
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f'{path}: "{name}" is {value!r}, but must be a number.')
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise UserError(f'{path}: "{name}" is {value!r:.40}, but must be a number.')
         if name in ("width", "height", "baseline", "fps") and value <= 0:
-            raise UserError(f'{path}: "{name}" is {value}, but must be positive.')
+            raise UserError(f'{path}: "{name}" is {value!r:.40}, but must be positive.')
+        if abs(value) > LARGEST or (name in ("fx", "fy", "fps") and 0 < value < SMALLEST):
+            raise UserError(f'{path}: "{name}" is {value!r:.40}, which no camera has (at most {LARGEST:,}).')
+        if name in ("width", "height") and value != int(value):
+            raise UserError(f'{path}: "{name}" is {value}, but must be a whole number of pixels.')
     return {name: float(value) for name, value in values.items()}
 
 

@@ -5,11 +5,12 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
+from robustdepth.data.calibration import read_calibration
 from robustdepth.data.clips import OTHER_SIDE, Frame, Recording, read_file, select
 from robustdepth.data.images import image_size, numbered_images
-from robustdepth.data.kitti_raw import other_camera_x, read_calibration
+from robustdepth.data.kitti_raw import other_camera_x
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import make_camera
 
 
 def open_recording(data: ConfigDict) -> Recording:
@@ -29,16 +30,15 @@ def sequence_frames(root: pathlib.Path, name: str) -> list[Frame]:
     folder = root / "sequences" / name
     colour = any((folder / f"image_{camera}").is_dir() for camera in (2, 3))
     cameras = {"l": 2, "r": 3} if colour else {"l": 0, "r": 1}
-    matrices = read_calibration(folder / "calib.txt", [f"P{camera}" for camera in cameras.values()])
+    calibration = read_calibration(folder / "calib.txt", [f"P{camera}" for camera in cameras.values()])
     frames = []
     for side, camera in cameras.items():
         images = numbered_images(folder / f"image_{camera}")
         if not images:
             continue
         size = image_size(next(iter(images.values())))
-        matrix, other = matrices[f"P{camera}"], matrices[f"P{cameras[OTHER_SIDE[side]]}"]
-        intrinsics = make_camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], size)
-        baseline = other_camera_x(matrix, other)
+        intrinsics = calibration.camera(f"P{camera}", size)
+        baseline = other_camera_x(calibration[f"P{camera}"], calibration[f"P{cameras[OTHER_SIDE[side]]}"])
         frames += [Frame(name, number, side, path, intrinsics, baseline) for number, path in images.items()]
     if not frames:
         raise UserError(f"no images in {folder}/image_0 to image_3; unpack the sequence's images there.")
@@ -49,7 +49,10 @@ def ground_truth_poses(root: str | pathlib.Path, sequence: str) -> np.ndarray:
     """Camera-to-world poses of the left camera, float64 [frame, 4, 4]. Raises UserError."""
     path = pathlib.Path(root) / "poses" / f"{sequence}.txt"
     try:
-        rows = np.loadtxt(path, np.float64, ndmin=2).reshape(-1, 3, 4)
+        lines = [line for line in read_text(path).split("\n") if line.strip()]
+        rows = np.array([line.split() for line in lines], np.float64).reshape(-1, 3, 4)
+        if not np.isfinite(rows).all():
+            raise ValueError("it holds numbers that are not finite")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read poses {path}: {error}; give 12 numbers a line.") from error
     return np.concatenate([rows, np.broadcast_to([[[0.0, 0, 0, 1]]], (len(rows), 1, 4))], axis=1)

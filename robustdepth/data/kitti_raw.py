@@ -1,22 +1,24 @@
 """KITTI raw: date/drive/image_0X/data, the day's calibration, oxts speed and LiDAR (Geiger et al., IJRR 2013)."""
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from robustdepth.data.calibration import Calibration, read_calibration
 from robustdepth.data.clips import OTHER_SIDE, Frame, Recording, read_file, read_split, select
 from robustdepth.data.images import find_image, numbered_images, read_image
 from robustdepth.data.lidar import project_eigen, read_depth_png, read_scan
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import make_camera
 from robustdepth.types import Camera, EvalSample
 
 CAMERAS = {"l": "02", "r": "03"}
 DRIVE = "drive (DATE/DRIVE_sync)"
 _CAMERA_ROWS = ("R_rect_00", "P_rect_02", "P_rect_03", "S_rect_02", "S_rect_03")
 FORWARD_SPEED = 8  # column of vf in an oxts file
+FASTEST = 1000.0  # metres per second that no car drives
 
 
 def open_recording(data: ConfigDict) -> Recording:
@@ -48,10 +50,9 @@ def drive_frames(root: pathlib.Path, drive: str) -> list[Frame]:
     return frames
 
 
-def rectified_camera(calibration: Mapping[str, np.ndarray], side: str) -> Camera:
+def rectified_camera(calibration: Calibration, side: str) -> Camera:
     """The camera of a day's rectified colour images. KITTI's pixel coordinates follow our pixel-centre rule."""
-    matrix, (width, height) = calibration[f"P_rect_{CAMERAS[side]}"], calibration[f"S_rect_{CAMERAS[side]}"]
-    return make_camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], (int(height), int(width)))
+    return calibration.camera(f"P_rect_{CAMERAS[side]}", calibration.size(f"S_rect_{CAMERAS[side]}"))
 
 
 def _read_motion(folder: pathlib.Path) -> dict[int, tuple[float, float]]:
@@ -59,9 +60,13 @@ def _read_motion(folder: pathlib.Path) -> dict[int, tuple[float, float]]:
     motion = {}
     times = _read_times(folder / "oxts" / "timestamps.txt")
     for path in (folder / "oxts" / "data").glob("*.txt"):
+        if not path.stem.isdecimal():
+            continue  # hidden files of other systems
         number = int(path.stem)
         try:
-            speed = float(path.read_text().split()[FORWARD_SPEED])
+            speed = float(read_text(path).split()[FORWARD_SPEED])
+            if not abs(speed) < FASTEST:
+                raise ValueError(f"{speed} m/s")
         except (OSError, ValueError, IndexError) as error:
             raise UserError(f"cannot read the speed in {path}: {error}; replace or remove it.") from error
         motion[number] = speed, times[number] if number < len(times) else 0.1 * number
@@ -71,34 +76,11 @@ def _read_motion(folder: pathlib.Path) -> dict[int, tuple[float, float]]:
 def _read_times(path: pathlib.Path) -> list[float]:
     if not path.is_file():
         return []
-    stamps = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     try:
+        stamps = [line.strip() for line in read_text(path).split("\n") if line.strip()]
         return ((np.array(stamps, "datetime64[ns]") - np.datetime64(stamps[0])) / np.timedelta64(1, "s")).tolist()
-    except (ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError) as error:
         raise UserError(f"cannot read {path}: {error}; replace or remove it.") from error
-
-
-def read_calibration(path: pathlib.Path, needed: Iterable[str]) -> dict[str, np.ndarray]:
-    """The rows "NAME: numbers" of a calibration file, float64; twelve numbers become [3, 4], nine [3, 3].
-
-    Raises UserError where the file or a `needed` row is missing.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read calibration {path}: {error}; unpack it there.") from error
-    shapes = {12: (3, 4), 9: (3, 3)}
-    rows = {}
-    for line in text.splitlines():
-        name, _, numbers = line.partition(":")
-        try:
-            values = np.array(numbers.split(), np.float64)
-        except ValueError:
-            continue  # the date of the calibration
-        rows[name.strip()] = values.reshape(shapes.get(values.size, (values.size,)))
-    if missing := [name for name in needed if name not in rows]:
-        raise UserError(f"calibration {path} has no row {missing[0]}; unpack the recording's original file again.")
-    return rows
 
 
 def other_camera_x(matrix: np.ndarray, other: np.ndarray) -> float:

@@ -5,43 +5,49 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from robustdepth.errors import UserError
+from robustdepth.errors import BadFile
 
 
 def read_scan(path: pathlib.Path, floats: int = 4) -> np.ndarray:
-    """Points x, y, z of a scan in the scanner's frame, metres, float32 [point, 3]. Raises UserError.
+    """Points x, y, z of a scan in the scanner's frame, metres, float32 [point, 3]; those that are not finite drop out.
 
     The file holds `floats` float32 numbers a point, the first three of them x, y, z: 4 for a Velodyne.
+
+    Raises BadFile where it is missing, cut off, or holds no point.
     """
     try:
         values = np.fromfile(path, np.float32)
-        return values.reshape(-1, floats)[:, :3]
+        points = values.reshape(-1, floats)[:, :3]
+        points = points[np.isfinite(points).all(axis=1)]
+        if not len(points):
+            raise ValueError(f"it holds no point in {values.nbytes} bytes")
+        return points
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read LiDAR scan {path}: {error}; it must hold {floats} floats a point.") from error
+        raise BadFile(f"cannot read LiDAR scan {path}: {error}; it must hold {floats} floats a point.") from error
 
 
 def read_depth_png(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
     """Depth in metres, float32 [height, width], 0 where unknown, from a 16-bit PNG that holds 256 times that.
 
-    Raises UserError as `read_png16` does.
+    Raises BadFile as `read_png16` does.
     """
     return read_png16(path, size) / 256
 
 
-def read_png16(path: pathlib.Path, size: tuple[int, int], what: str = "ground truth") -> np.ndarray:
+def read_png16(path: pathlib.Path, size: tuple[int, int] | None, what: str = "ground truth") -> np.ndarray:
     """The numbers of a 16-bit PNG as float32 [height, width]; `what` names it in the error's sentence.
 
-    Raises UserError where it is damaged, not of 16 bits, or not of `size` (height, width).
+    Raises BadFile where it is damaged, not of 16 bits, or not of `size` (height, width) where that is given.
     """
     try:
         with Image.open(path) as image:
             if not image.mode.startswith("I"):
                 raise ValueError(f"its pixels are of type {image.mode}, not 16 bits")
-            if image.size[::-1] != size:
+            if size and image.size[::-1] != size:
                 raise ValueError(f"it has {image.width}x{image.height} pixels, its image {size[1]}x{size[0]}")
             return np.array(image, np.float32)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot read {what} {path}: {error}; replace it.") from error
+    except Exception as error:  # Pillow's readers raise whatever they run into in a damaged file
+        raise BadFile(f"cannot read {what} {path}: {error}; replace it.") from error
 
 
 def project_lidar(

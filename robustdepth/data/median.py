@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from robustdepth.data.clips import Recording, Views, pair_views
 from robustdepth.data.kitti_raw import lidar_projection, scan_path
 from robustdepth.data.lidar import project_lidar, read_scan
 from robustdepth.data.source import open_recording, world_count
+from robustdepth.errors import BadFile
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.types import STEREO
 
@@ -20,6 +22,7 @@ STEREO_PAIRS = 48
 WORLD_SCENES = 128
 STEREO_WIDTH = 640  # images are matched at this width
 DISPARITIES = 96
+_LEFT_OUT = "%s It is left out of the median depth."
 
 
 def median_depth_map(config: ConfigDict, size: tuple[int, int]) -> tuple[np.ndarray, str]:
@@ -69,8 +72,11 @@ def _lidar_depths(data: ConfigDict, recording: Recording, views: Sequence[Views]
         (height, width), (full_height, full_width) = size, frame.camera.size
         x, y = width / full_width, height / full_height
         resize = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
-        depths.append(project_lidar(read_scan(path), resize @ projection, size))
-    return depths
+        try:
+            depths.append(project_lidar(read_scan(path), resize @ projection, size))
+        except BadFile as error:
+            logging.warning(_LEFT_OUT, error)
+    return [depth for depth in depths if depth.any()]
 
 
 def _stereo_depths(data: ConfigDict, recording: Recording, views: Sequence[Views], size: tuple[int, int]) -> list:
@@ -93,7 +99,11 @@ def _stereo_depths(data: ConfigDict, recording: Recording, views: Sequence[Views
         shape = (round(target.camera.size[0] * STEREO_WIDTH / target.camera.size[1]), STEREO_WIDTH)
         # The matcher wants the other view to stand to the right; mirrored, a left one does.
         mirror = slice(None, None, -1 if target.baseline < 0 else 1)
-        images = (recording.read(frame, shape)[:, mirror] for frame in (target, other))
+        try:
+            images = [recording.read(frame, shape)[:, mirror] for frame in (target, other)]
+        except BadFile as error:
+            logging.warning(_LEFT_OUT, error)
+            continue
         disparity = matcher.compute(*(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images))[:, mirror] / 16
         focal = resize_camera(target.camera, shape).focal[0]
         depth = np.where(disparity > 0.5, focal * abs(target.baseline) / np.maximum(disparity, 0.5), 0)

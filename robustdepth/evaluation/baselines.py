@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 
 MEDIAN_FILE = "train_median.npz"  # training writes it into its workdir
-WORLD = ConfigDict({"seed": 0, "data": {"name": "none", "world_share": 1.0}})
+WORLD = ConfigDict({"seed": 0, "batch_size": 16, "data": {"name": "none", "world_share": 1.0, "views": ()}})
 WORLD_SIZE = (192, 640)
 
 
@@ -41,7 +41,7 @@ def _read(path: pathlib.Path) -> tuple[Float[np.ndarray, "height width"], str]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             depth, origin = np.asarray(arrays["depth"], np.float32), str(arrays["origin"]) if "origin" in arrays else ""
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged header makes NumPy raise almost anything
         raise UserError(f"{path} is not a median depth map (.npz with the array 'depth' [h, w]): {error}.") from error
     if depth.ndim != 2 or not np.isfinite(depth).all() or depth.min() <= 0:
         raise UserError(f"{path} holds no median depth map: 'depth' must be [h, w], finite and positive.")

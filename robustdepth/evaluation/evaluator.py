@@ -10,15 +10,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float
 from tqdm import tqdm
 
+from robustdepth.errors import BadFile, UserError
 from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol, resolve_alignment
-from robustdepth.evaluation.result import Metrics, Result, mean_metrics
+from robustdepth.evaluation.result import LeftOut, Metrics, Result, mean_metrics
 from robustdepth.evaluation.samples import Samples
 from robustdepth.types import EvalSample
+
+MAX_LEFT_OUT = 16  # samples that cannot be read
 
 
 def evaluate(
@@ -30,7 +34,7 @@ def evaluate(
     alignment: str = "",
     threads: int = 4,
 ) -> Result:
-    """Scores a predictor and the trivial baselines on all samples.
+    """Scores a predictor and the trivial baselines on all samples; up to MAX_LEFT_OUT that cannot be read are left out.
 
     Args:
         median_map: per-pixel median depth of the training set, metres, at any size. It is one baseline; the other is
@@ -39,15 +43,18 @@ def evaluate(
         threads: host threads that load, prepare and score beside the network.
 
     Raises:
-        UserError: a sample without valid ground truth, ground truth of another size than its image, a prediction that
-            is not positive and finite or of an impossible size.
+        UserError: more samples that cannot be read, or all, a sample without valid ground truth, ground truth of
+            another size than its image, a prediction that is not positive and finite or of an impossible size.
     """
     rule, name = resolve_alignment(protocol, predictor.scale, alignment)
     inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
     baselines = {"constant": np.full((1, 1), np.median(inverse_median), np.float32), "train_median": inverse_median}
 
-    def load(index: int) -> tuple[EvalSample, Any]:
-        sample = samples[index]
+    def load(index: int) -> tuple[EvalSample, Any] | LeftOut:
+        try:
+            sample = samples[index]
+        except BadFile as error:
+            return LeftOut(index, str(error))
         return sample, predictor.prepare(index, sample)
 
     def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
@@ -56,13 +63,15 @@ def evaluate(
         return {key: frame.score(values) for key, values in {"model": inverse, **baselines}.items()}
 
     started, network_seconds, scored = time.perf_counter(), 0.0, []
+    left_out: list[LeftOut] = []
     with (
         ThreadPoolExecutor(threads) as loaders,
         ThreadPoolExecutor(threads) as scorers,
         tqdm(total=len(samples), desc=name, unit="image") as progress,
     ):
         loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
-        while batch := list(itertools.islice(loaded, predictor.batch_size)):
+        readable = _readable(loaded, left_out)
+        while batch := list(itertools.islice(readable, predictor.batch_size)):
             asked = time.perf_counter()
             predictions = predictor.infer([prepared for _, prepared in batch])
             network_seconds += time.perf_counter() - asked
@@ -70,6 +79,8 @@ def evaluate(
                 scored.append((sample.name, scorers.submit(score, sample, inverse)))
             progress.update(len(batch))
         rows = [(sample_name, future.result()) for sample_name, future in scored]
+    if not rows:
+        raise UserError(f"none of the {len(samples)} samples of {name} can be read: {left_out[0].reason}")
     return Result(
         name=name,
         title=protocol.title,
@@ -80,7 +91,22 @@ def evaluate(
         seconds=time.perf_counter() - started,
         network_seconds=network_seconds,
         expected_count=protocol.count,
+        left_out=tuple(left_out),
     )
+
+
+def _readable(
+    loaded: Iterable[tuple[EvalSample, np.ndarray] | LeftOut], left_out: list[LeftOut]
+) -> Iterator[tuple[EvalSample, np.ndarray]]:
+    """The samples that could be read; the others go into `left_out`. Raises UserError where there are too many."""
+    for found in loaded:
+        if not isinstance(found, LeftOut):
+            yield found
+            continue
+        logging.warning("%s This sample is left out.", found.reason)
+        left_out.append(found)
+        if len(left_out) > MAX_LEFT_OUT:
+            raise UserError(f"more than {MAX_LEFT_OUT} samples cannot be read, the last: {found.reason}")
 
 
 def map_ahead(

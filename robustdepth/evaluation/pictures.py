@@ -27,11 +27,12 @@ def write_panels(
     folder.mkdir(parents=True, exist_ok=True)
     order = np.argsort([row["abs_rel"] for row in result.per_image])
     chosen = order.tolist() if len(order) <= 2 * SHOWN else [*order[:SHOWN].tolist(), *order[-SHOWN:].tolist()]
-    shown = [samples[index] for index in chosen]
-    prepared = [predictor.prepare(index, sample) for index, sample in zip(chosen, shown, strict=True)]
+    indices = [result.indices[row] for row in chosen]
+    shown = [samples[index] for index in indices]
+    prepared = [predictor.prepare(index, sample) for index, sample in zip(indices, shown, strict=True)]
     step, panels = predictor.batch_size, []
     inverse = [values for first in range(0, len(chosen), step) for values in predictor.infer(prepared[first:][:step])]
-    for rank, (index, sample) in enumerate(zip(chosen, shown, strict=True)):
+    for rank, (row, sample) in enumerate(zip(chosen, shown, strict=True)):
         frame = ScoredFrame(protocol, result.alignment, sample)
         depth = frame.depth(inverse[rank])
         file = f"{result.name.split('[')[0]}_{rank}.png"
@@ -39,7 +40,7 @@ def write_panels(
         image, depth, truth = (_at(layer, size) for layer in (sample.image, depth, sample.depth))
         panel = draw_panel(image, depth, truth, _at(frame.mask.astype(np.uint8), size) > 0)
         cv2.imwrite(str(folder / file), panel[..., ::-1])
-        panels.append((f"{sample.name}: abs_rel {result.per_image[index]['abs_rel']:.3f}", file))
+        panels.append((f"{sample.name}: abs_rel {result.per_image[row]['abs_rel']:.3f}", file))
     return panels
 
 

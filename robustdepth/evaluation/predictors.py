@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
+from robustdepth.data.arrays import read_array
+from robustdepth.data.images import files_in, folders_below, natural_sort
+from robustdepth.data.lidar import read_png16
+from robustdepth.data.predicted import DEPTH, PNG_FACTOR, SUMMARY
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
 from robustdepth.types import Array, EvalSample, JaxArray
 
 KINDS = ("depth", "inverse_depth")
+SUFFIXES = (".npy", ".npz", ".png")  # of maps, the finest first
+SMALLEST = 1e-30  # a smaller number has no inverse in float32
 
 
 @runtime_checkable
@@ -138,7 +145,9 @@ class ForeignPredictor:
     """Predictions from files: an array [N, h, w] in .npy or .npz, or a folder with one file per sample.
 
     Files of a folder (.npy, .npz, or 16-bit PNG holding 256 * depth) are matched by the sample's name, with "/" and
-    blanks as "_", or in sorted order where the first one's is not found. Arrays are in the order of the samples.
+    blanks as "_", or in natural order where the first one's is not found. Arrays are in the order of the samples. What
+    `robustdepth.predict` wrote is known by its summary: its scale is that of the model, and of the depth in several
+    formats the finest counts.
 
     Raises:
         UserError: nothing to read, another count than the samples, values that are not positive and finite.
@@ -146,16 +155,17 @@ class ForeignPredictor:
 
     batch_size = 1
 
-    def __init__(self, path: str | pathlib.Path, kind: str, count: int, first_name: str, scale: str = "relative"):
+    def __init__(self, path: str | pathlib.Path, kind: str, count: int, first_name: str):
         if kind not in KINDS:
             raise UserError(f"--predictions_kind={kind} is unknown: use {' or '.join(KINDS)}.")
-        self.path, self.kind, self.scale = pathlib.Path(path), kind, scale
+        self.path, self.kind, self.scale = pathlib.Path(path), kind, _scale_of(pathlib.Path(path), kind)
+        self.by_name: dict[str, pathlib.Path] = {}
+        self.maps: Sequence[pathlib.Path] | np.ndarray
         if self.path.is_dir():
-            files = sorted(file for file in self.path.rglob("*") if file.suffix in (".npy", ".npz", ".png"))
-            self.maps: Sequence[pathlib.Path] | np.ndarray = files
-            self.by_name = {_slug(str(file.relative_to(self.path).with_suffix(""))): file for file in files}
+            self.by_name = _map_files(self.path)
+            self.maps = list(self.by_name.values())
         elif self.path.is_file():
-            self.maps, self.by_name = _load_array(self.path), {}
+            self.maps = _load_floats(self.path)
             if self.maps.ndim != 3:
                 raise UserError(
                     f"{self.path} holds an array of shape {self.maps.shape}: predictions are [count, h, w]."
@@ -182,7 +192,7 @@ class ForeignPredictor:
             raise UserError(f"{where} has shape {values.shape}: expected [height, width].")
         if not np.isfinite(values).all():
             raise UserError(f"{where} holds NaN or infinite values.")
-        if values.min() <= 0:
+        if values.min() < SMALLEST:
             raise UserError(f"{where} holds values that are not positive ({self.kind} must be > 0 at every pixel).")
         return values if self.kind == "inverse_depth" else 1 / values
 
@@ -193,34 +203,69 @@ class ForeignPredictor:
         return {"predictions": str(self.path), "kind": self.kind, "scale": self.scale, "matched_by": self.matched}
 
 
+def map_size(path: str | pathlib.Path) -> tuple[int, int]:
+    """Height and width of the first prediction in a file or folder. Raises UserError where there is none."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        files = list(_map_files(path).values())
+        if not files:
+            raise UserError(f"{path} holds no predictions (.npy, .npz or 16-bit PNG).")
+        shape = _load_map(files[0]).shape
+    else:
+        shape = _load_floats(path).shape
+    if len(shape) < 2:
+        raise UserError(f"{path} holds an array of shape {shape}: predictions are [count, h, w].")
+    return shape[-2], shape[-1]
+
+
+def _map_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The folder's predictions by name, in natural order; of one in several formats the finest.
+
+    Where names end as those of `robustdepth.predict`, only these are predictions.
+    """
+    files = [path for part in folders_below(folder) for path in natural_sort(files_in(part))]
+    files = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    ending = DEPTH if any(path.stem.endswith(DEPTH) for path in files) else ""
+    found: dict[str, pathlib.Path] = {}
+    for path in files:
+        if not path.stem.endswith(ending):
+            continue
+        name = _slug(path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix())
+        known = found.setdefault(name, path)
+        found[name] = min(known, path, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+    return found
+
+
+def _scale_of(path: pathlib.Path, kind: str) -> str:
+    """What the summary of a prediction run says about its depth; "relative" without one."""
+    if not (path / SUMMARY).is_file():
+        return "relative"
+    if kind != "depth":
+        raise UserError(f"{path} holds what robustdepth.predict wrote, which is depth: use --predictions_kind=depth.")
+    try:
+        scale = json.loads(read_text(path / SUMMARY))["scale"]
+        if scale not in ("metric", "relative"):
+            raise ValueError(f"scale is {scale!r}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path / SUMMARY} is damaged ({error}): predict again, or delete it.") from error
+    return scale
+
+
 def _slug(name: str) -> str:
     return name.replace("/", "_").replace(" ", "_")
 
 
-def _load_array(path: pathlib.Path) -> np.ndarray:
-    """The array of a .npy file, or of a .npz file: the one named "depth", or the only one. Never unpickles."""
-    try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        else:
-            with loaded:
-                keys = loaded.files
-                key = "depth" if "depth" in keys else keys[0] if len(keys) == 1 else ""
-                if not key:
-                    raise UserError(f"{path} holds the arrays {', '.join(keys)}: name one of them 'depth'.")
-                array = loaded[key]
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as a plain numeric array ({error}).") from error
+def _load_floats(path: pathlib.Path) -> np.ndarray:
+    array = read_array(path)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"{path} holds {array.dtype} values: predictions are floating-point numbers.")
     return array
 
 
 def _load_map(path: pathlib.Path) -> np.ndarray:
-    if path.suffix != ".png":
-        return _load_array(path)
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16:
-        raise UserError(f"{path} is not a readable 16-bit PNG (256 * depth in metres).")
-    return image / np.float32(256)
+    if path.suffix.lower() != ".png":
+        return _load_floats(path)
+    try:
+        return read_png16(path, None, "prediction") / np.float32(PNG_FACTOR)
+    except UserError as error:
+        raise UserError(f"{path} is not a readable 16-bit PNG ({PNG_FACTOR} * depth in metres): {error}") from error

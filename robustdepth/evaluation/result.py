@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Metrics = dict[str, float]
+
+
+class LeftOut(NamedTuple):
+    """A sample that could not be read."""
+
+    number: int  # among the samples
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,13 @@ class Result:
     network_seconds: float
     expected_count: int | None = None  # images of the published protocol
     counted: str = "images"  # what `per_image` lists
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def indices(self) -> list[int]:
+        """Which samples `per_image` lists."""
+        lacking = {number for number, _ in self.left_out}
+        return [i for i in range(len(self.per_image) + len(lacking)) if i not in lacking]
 
     @property
     def below_baseline(self) -> float | None:
@@ -44,12 +58,18 @@ class Result:
     @property
     def warnings(self) -> list[str]:
         """What keeps these numbers from being compared with published ones; said in every output."""
-        if self.expected_count in (None, len(self.per_image)):
-            return []
-        return [
-            f"{len(self.per_image)} images instead of the {self.expected_count} of the protocol: "
-            "these numbers must not be compared with numbers on the whole set."
-        ]
+        said = []
+        if self.left_out:
+            said.append(
+                f"{len(self.left_out)} of {len(self.left_out) + len(self.per_image)} {self.counted} could not be read "
+                f"and are left out, the first: {self.left_out[0].reason}"
+            )
+        if self.expected_count not in (None, len(self.per_image)):
+            said.append(
+                f"{len(self.per_image)} images instead of the {self.expected_count} of the protocol: "
+                "these numbers must not be compared with numbers on the whole set."
+            )
+        return said
 
     def as_json(self) -> dict[str, Any]:
         """The entry of report.json."""
@@ -58,6 +78,7 @@ class Result:
             "alignment": self.alignment,
             "count": len(self.per_image),
             "expected_count": self.expected_count,
+            "left_out": [{"number": number, "reason": reason} for number, reason in self.left_out],
             "warnings": self.warnings,
             "metrics": self.metrics,
             "baselines": self.baselines,

@@ -17,13 +17,13 @@ from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
 from robustdepth.evaluation.evaluator import evaluate
 from robustdepth.evaluation.pictures import write_bars, write_panels
-from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor
+from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor, map_size
 from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, get_protocol, resolve_alignment
 from robustdepth.evaluation.report import open_output, robustness_summary, summary, write_report
 from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness.corruptions import Baseline, Robustness, evaluate_corruptions, find_baseline
 from robustdepth.evaluation.robustness.weather import WeatherSamples, under_weather
-from robustdepth.evaluation.samples import Samples, protocol_samples
+from robustdepth.evaluation.samples import Samples, first_name, protocol_samples
 from robustdepth.evaluation.tasks.masks import MASKS, check_selective, evaluate_masks
 from robustdepth.evaluation.tasks.odometry import ODOMETRY, evaluate_odometry, open_sequence
 from robustdepth.evaluation.tasks.segmentation import WORLD, evaluate_segmentation
@@ -158,14 +158,14 @@ def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) ->
     results, panels, origin = [], {}, "not used"
     robustness: dict[str, Robustness] = {}
     describe: dict[str, Any] = {}
+    given = [] if model else work  # predictions from files
+    foreign = {protocol.name: _foreign(options, len(samples), first_name(samples)) for protocol, samples in given}
     if work or videos:
         median_map, origin = find_median_map(options.train_median, model)
         network = NetworkPredictor(model, options.batch_size, options.flip) if model else None
         baselines = find_baselines(work, network, options) if network and options.corruptions else {}
     for protocol, samples in work:
-        predictor = network or ForeignPredictor(
-            options.predictions, options.predictions_kind, len(samples), samples[0].name
-        )
+        predictor = network or foreign[protocol.name]
         pictures, baseline = folder / "pictures", baselines.get(protocol.name)
         measured = measure(protocol, samples, predictor, median_map, options, pictures, baseline)
         results.append(measured.result)
@@ -174,9 +174,7 @@ def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) ->
             robustness[measured.result.name] = measured.robustness
         describe = predictor.describe()
     for opened in videos:
-        predictor = network or ForeignPredictor(
-            options.predictions, options.predictions_kind, opened.frames, opened.first_name
-        )
+        predictor = network or _foreign(options, opened.frames, opened.first_name)
         results.append(evaluate_videos(opened, predictor, median_map, alignment=options.alignment))
         describe = predictor.describe()
     if sequence and model:
@@ -217,6 +215,10 @@ def measure(
     return Measured(result, panels, robustness)
 
 
+def _foreign(options: Options, count: int, first_name: str) -> ForeignPredictor:
+    return ForeignPredictor(options.predictions, options.predictions_kind, count, first_name)
+
+
 def find_baselines(
     work: Sequence[tuple[Protocol, Samples]], predictor: NetworkPredictor, options: Options
 ) -> dict[str, Baseline]:
@@ -237,7 +239,7 @@ def find_baselines(
 
 def open_frames(protocol: Protocol, model: Any | None, options: Options) -> tuple[Protocol, Samples]:
     """A protocol with its samples, both under the weather of `options`."""
-    size = model.image_size if model else None
+    size = model.image_size if model else map_size(options.predictions) if protocol.truth == "world" else None
     samples = protocol_samples(
         protocol, data_root=options.data_root, split=options.split, drives=options.drives, size=size
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import typing
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from robustdepth.errors import UserError
+from robustdepth.errors import BadFile, UserError
 from robustdepth.evaluation.protocols import WORLD_SEED, Protocol
 from robustdepth.types import EvalSample
 
@@ -21,6 +22,14 @@ class Samples(typing.Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> EvalSample: ...
+
+
+def first_name(samples: Samples) -> str:
+    """The name of the first sample that can be read. Raises BadFile where none can."""
+    for index in range(len(samples) - 1):
+        with contextlib.suppress(BadFile):
+            return samples[index].name
+    return samples[len(samples) - 1].name
 
 
 def protocol_samples(

@@ -13,10 +13,9 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from robustdepth.data.images import FORMATS, list_images, read_image
+from robustdepth.data.predicted import COLOR, DEPTH
 from robustdepth.data.video import VideoReader, is_video, list_videos
 from robustdepth.errors import UserError
-
-RESULT_ENDINGS = ("_depth", "_color")  # of the pictures that `results` writes, after the name of the one predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +83,14 @@ def _without_results(files: Sequence[pathlib.Path], output: pathlib.Path) -> lis
     """The files but for a_depth.png and a_color.png below `output`, where a picture or video "a" is among them too."""
     stems = {file.with_suffix("") for file in files}
 
-    def is_result(file: pathlib.Path) -> bool:
-        bases = [file.stem.removesuffix(ending) for ending in RESULT_ENDINGS if file.stem.endswith(ending)]
-        made_here = any(base and file.with_name(base) in stems for base in bases)
-        return made_here and file.parent.resolve().is_relative_to(output)
+    def is_result(stem: pathlib.Path) -> bool:
+        names = [stem.name.removesuffix(ending) for ending in (DEPTH, COLOR) if stem.name.endswith(ending)]
+        bases = {stem.with_name(name) for name in names if name} & stems
+        return any(not is_result(base) for base in bases)  # results have no results
 
-    return [file for file in files if not is_result(file)]
+    return [
+        file for file in files if not (is_result(file.with_suffix("")) and file.parent.resolve().is_relative_to(output))
+    ]
 
 
 def _names(files: Sequence[pathlib.Path]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt16
 from tqdm import tqdm
 
+from robustdepth.data.predicted import COLOR, DEPTH, PNG_FACTOR, SUMMARY
 from robustdepth.errors import UserError, nearest
 from robustdepth.prediction.colormap import ColorRange, colorize
 from robustdepth.prediction.inputs import InputImage
@@ -22,8 +23,6 @@ from robustdepth.prediction.video import VideoWriter
 from robustdepth.types import Prediction
 
 KINDS = ("png", "npz", "color", "ply")
-PNG_FACTOR = 256  # 16-bit PNG values per unit of depth, as in KITTI's depth maps
-SUMMARY = "predictions.json"
 
 
 class ResultWriter:
@@ -55,9 +54,9 @@ class ResultWriter:
         """Writes one frame's results; `inverse_depth` is the network's own map of the same frame."""
         (self.folder / frame.name).parent.mkdir(parents=True, exist_ok=True)
         if "png" in self.kinds:
-            write_png(self._path(frame.name, "_depth.png"), encode_depth(prediction.depth))
+            write_png(self._path(frame.name, f"{DEPTH}.png"), encode_depth(prediction.depth))
         if "npz" in self.kinds:
-            np.savez_compressed(self._path(frame.name, "_depth.npz"), **_arrays(prediction))
+            np.savez_compressed(self._path(frame.name, f"{DEPTH}.npz"), **_arrays(prediction))
         if "ply" in self.kinds:
             write_ply(self._path(frame.name, "_points.ply"), points(prediction), frame.image)
         if "color" in self.kinds:
@@ -83,11 +82,11 @@ class ResultWriter:
         writer, current = None, ""
         for name, video, rate, size, inverse_depth in self._read_spool():
             picture = colorize(resize_map(inverse_depth, size), shown)
-            write_png(self._path(name, "_color.png"), picture[..., ::-1])
+            write_png(self._path(name, f"{COLOR}.png"), picture[..., ::-1])
             if video != current:
                 if writer:
                     writer.close()
-                writer = VideoWriter(self._path(video, "_color.mp4"), rate, picture.shape[:2]) if video else None
+                writer = VideoWriter(self._path(video, f"{COLOR}.mp4"), rate, picture.shape[:2]) if video else None
                 current = video
             if writer:
                 writer.write(picture)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from tqdm import tqdm
 
 from robustdepth.data.frames import CAMERA_FILE, make_clip_camera, read_camera_file
+from robustdepth.data.predicted import PNG_FACTOR
 from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
 from robustdepth.prediction.pointcloud import camera_from_field_of_view
 from robustdepth.prediction.predictor import Predictor, check_camera
-from robustdepth.prediction.results import PNG_FACTOR, ResultWriter
+from robustdepth.prediction.results import ResultWriter
 from robustdepth.types import Camera
 
 ASSUMED_FIELD_OF_VIEW = 70.0  # degrees, horizontal; dashboard cameras lie between 60 and 90, phones near 70

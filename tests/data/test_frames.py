@@ -193,6 +193,10 @@ def test_a_video_is_unpacked_without_a_home(video, home, tmp_path, monkeypatch):
         ({"fy": "80"}, "\"fy\" is '80', but must be a number"),
         ({"fy": float("nan")}, '"fy" is nan, but must be a number'),
         ({"width": 0}, '"width" is 0, but must be positive'),
+        ({"width": 0.5}, '"width" is 0.5, but must be a whole number'),
+        ({"cx": float("inf")}, '"cx" is inf, which no camera has'),
+        ({"fx": 10**400}, r'"fx" is 10{39}, which no camera has'),
+        ({"fx": 1e-300}, r'"fx" is 1e-300, which no camera has'),
         ({"focal": 3}, 'unknown entry "focal"'),
         ({"speed": 3}, 'gives "speed" but no "fps"'),
         ({"baseline": 0.1}, "holds no image named like one in"),
@@ -212,7 +216,7 @@ def test_missing_entries_and_broken_files(tmp_path):
     write_clip(tmp_path / "clip", camera={name: value for name, value in CAMERA.items() if name != "cy"})
     with pytest.raises(UserError, match='lacks "cy"'):
         build_source(config_for("frames", tmp_path))
-    for text in ("{", "[]"):
+    for text in ("{", "[]", "[" * 100_000):
         (tmp_path / "clip" / "camera.json").write_text(text)
         with pytest.raises(UserError, match=r"camera\.json"):
             build_source(config_for("frames", tmp_path))

@@ -54,6 +54,22 @@ def test_unknown_sequence_and_missing_images(tmp_path):
         build_source(config_for("kitti_odometry", tmp_path))
 
 
+def test_damaged_calibration_and_poses(tmp_path):
+    write_kitti_odometry(tmp_path, "00", cameras=[0])
+    path = tmp_path / "sequences" / "00" / "calib.txt"
+    whole = path.read_text()
+    path.write_text(whole.replace("P1:", "P1: #"))
+    with pytest.raises(UserError, match=r"calib\.txt line 2: row P1 holds something that is no number"):
+        build_source(config_for("kitti_odometry", tmp_path))
+    for text in ("", "1 2 3\n", "nan " * 12, "1 " * 13, "\xff"):
+        (tmp_path / "poses" / "00.txt").write_text(text, encoding="latin-1")
+        if text:
+            with pytest.raises(UserError, match=r"cannot read poses .*00\.txt"):
+                ground_truth_poses(tmp_path, "00")
+        else:
+            assert len(ground_truth_poses(tmp_path, "00")) == 0
+
+
 def test_poses(tmp_path):
     write_kitti_odometry(tmp_path, "00", cameras=[0])
     poses = ground_truth_poses(tmp_path, "00")

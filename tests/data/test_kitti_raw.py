@@ -134,6 +134,54 @@ def test_missing_recording_or_calibration(tmp_path):
         build_source(config_for("kitti_raw", tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("row", "text", "sentence"),
+    [
+        ("P_rect_02", "", "holds 0 numbers, not 12"),
+        ("P_rect_03", "1 2 3", "holds 3 numbers, not 12"),
+        ("R_rect_00", "1 0 0 0 1 0 0 0", "holds 8 numbers, not 9"),
+        ("S_rect_02", "160", "holds 1 numbers, not 2"),
+        ("S_rect_02", "0 48", "no size of an image"),
+        ("P_rect_02", "9e1 0 79 0 0 80 x 0 0 0 1 0", "no number"),
+        ("P_rect_02", "90 0 nan 0 0 80 23 0 0 0 1 0", "cannot be"),
+        ("P_rect_02", "0 0 0 0 0 0 0 0 0 0 0 0", "no projection"),
+    ],
+)
+def test_damaged_rows_are_named_with_file_and_line(tmp_path, row, text, sentence):
+    write_kitti_raw(tmp_path)
+    path = tmp_path / DAY / "calib_cam_to_cam.txt"
+    lines = path.read_text().splitlines()
+    (number,) = (i for i, line in enumerate(lines) if line.startswith(f"{row}:"))
+    lines[number] = f"{row}: {text}"
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"calib_cam_to_cam\.txt line {number + 1}: row {row} .*{sentence}"):
+        build_source(config_for("kitti_raw", tmp_path))
+
+
+def test_an_impossible_camera_names_its_file(tmp_path):
+    write_kitti_raw(tmp_path)
+    path = tmp_path / DAY / "calib_cam_to_cam.txt"
+    path.write_text("\ufeff" + path.read_text().replace("S_rect_02: 1.6", "S_rect_02: 0.16"))
+    with pytest.raises(UserError, match=r"calib_cam_to_cam\.txt, row P_rect_02: principal point"):
+        build_source(config_for("kitti_raw", tmp_path))
+
+
+def test_other_systems_files_among_speeds_and_times(tmp_path):
+    write_kitti_raw(tmp_path)
+    write_oxts(tmp_path, speeds=(10.0,) * 4, seconds=(1.0, 1.1, 1.2, 1.3))
+    data = tmp_path / DRIVE / "oxts" / "data"
+    (data / "._0000000000.txt").write_bytes(b"\0\5\x16\7")
+    (data / "readme.txt").write_text("speeds")
+    source = build_source(config_for("kitti_raw", tmp_path))
+    np.testing.assert_allclose(source[1].speed, [1.0, 1.0], rtol=1e-6)
+    (data.parent / "timestamps.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"cannot read .*timestamps\.txt"):
+        build_source(config_for("kitti_raw", tmp_path))
+    (data / "0000000001.txt").write_text("nan " * 30)
+    with pytest.raises(UserError, match=r"cannot read the speed in .*0000000001\.txt"):
+        build_source(config_for("kitti_raw", tmp_path))
+
+
 def test_images_of_another_size_than_the_calibration_are_refused(tmp_path):
     write_kitti_raw(tmp_path)
     write_image(tmp_path / DRIVE / "image_02/data/0000000001.png", picture(1, (24, 80)))

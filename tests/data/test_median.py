@@ -35,6 +35,18 @@ def test_lidar_median_over_frames_and_holes_take_the_nearest_pixel(tmp_path):
         np.testing.assert_allclose(depth, 10.0, rtol=1e-5)
 
 
+def test_a_scan_that_cannot_be_read_is_left_out(tmp_path, caplog):
+    write_kitti_raw(tmp_path, numbers=range(3), sides="l")
+    wall = np.array([point_at(u, v, 20.0) for u in range(SIZE[1]) for v in range(SIZE[0])])
+    for number in range(3):
+        write_scan(tmp_path, number, wall)
+    (tmp_path / DRIVE / "velodyne_points" / "data" / "0000000001.bin").write_bytes(b"")
+    depth, origin = median_depth_map(config_for("kitti_raw", tmp_path), SIZE)
+    np.testing.assert_allclose(depth, 20.0, rtol=1e-5)
+    assert origin == "LiDAR of 2 training frames"
+    assert "0000000001.bin: it holds no point in 0 bytes" in caplog.text
+
+
 def test_median_of_an_even_number_of_values(tmp_path):
     write_kitti_raw(tmp_path, sides="l")
     write_scan(tmp_path, 0, wall(4.0))

@@ -318,9 +318,16 @@ def test_rates_that_no_film_has_are_brought_into_range():
 
 
 def test_an_infinite_rate_is_refused_at_once(tmp_path, monkeypatch):
-    class Hurried(cv2.VideoCapture):
+    opened = cv2.VideoCapture
+
+    class Hurried:
+        """A video whose header gives an impossible rate."""
+
+        def __init__(self, path: str):
+            self.isOpened = opened(path).isOpened
+
         def get(self, name: int) -> float:
-            return float("inf") if name == cv2.CAP_PROP_FPS else super().get(name)
+            return float("inf") if name == cv2.CAP_PROP_FPS else 32.0
 
     film = save_video(tmp_path / "film.avi", [red(80)] * 3)
     monkeypatch.setattr(cv2, "VideoCapture", Hurried)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder
+from robustdepth.data.calibration import read_calibration
 from robustdepth.data.clips import read_split
 from robustdepth.data.images import find_image, read_image
 from robustdepth.data.kitti_raw import (
     CAMERAS,
     lidar_projection,
-    read_calibration,
     rectified_camera,
     scan_path,
 )

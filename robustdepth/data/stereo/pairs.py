@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from robustdepth.data.arrays import read_array
 from robustdepth.data.benchmarks import kitti_2015
 from robustdepth.data.clips import Frame, select
 from robustdepth.data.images import find_image, list_images, natural_sort, read_image
 from robustdepth.data.kitti_raw import DRIVE, drive_frames, find_drives, lidar_projection, scan_path
 from robustdepth.data.lidar import project_lidar, read_png16, read_scan
 from robustdepth.data.stereo.pair_check import check_pair
-from robustdepth.errors import UserError
+from robustdepth.errors import BadFile, UserError
 from robustdepth.types import STEREO
 
 # How the files of a pair are called: any prefix (often none), then these; the truth is the first of them that exists.
@@ -93,7 +94,9 @@ def kitti_pairs(root: pathlib.Path, drives: Sequence[str] = ()) -> StereoPairs:
     True disparity is focal length times baseline over the depth of the frame's own scan in camera 2, at the nearest
     pixel, so it is sparse. The scanner stands above the cameras and sees some points that they do not.
 
-    Raises UserError: no such frame, unknown drive, damaged file, or, when read, a pair that is not rectified.
+    Pairs with a damaged file are left out when they are read, with a warning.
+
+    Raises UserError: no such frame, unknown drive, or, when read, a pair that is not rectified.
     """
     frames = []
     for drive in select(find_drives(root), drives, DRIVE, root):
@@ -108,7 +111,12 @@ def kitti_pairs(root: pathlib.Path, drives: Sequence[str] = ()) -> StereoPairs:
 
     def read() -> Iterator[StereoPair]:
         for left, right in frames:
-            yield _kitti_pair(root, left, right)
+            try:
+                pair = _kitti_pair(root, left, right)
+            except BadFile as error:
+                logging.warning("%s This pair is left out.", error)
+            else:
+                yield pair
 
     return StereoPairs("KITTI raw, projected LiDAR", len(frames), read)
 
@@ -258,25 +266,17 @@ def read_pfm(path: pathlib.Path) -> Float[np.ndarray, "height width"]:
 
 
 def _read_numpy(path: pathlib.Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                (name,) = loaded.files
-                loaded = loaded[name]
-        if loaded.ndim != 2 or loaded.dtype.kind not in "fiu":
-            raise ValueError(f"it holds {loaded.dtype}{list(loaded.shape)}, not one number a pixel")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read disparity {path}: {error}; it must hold one array [height, width].") from error
+    loaded = read_array(path)
+    if loaded.ndim != 2:
+        raise BadFile(f"disparity {path} holds {loaded.dtype}{list(loaded.shape)}: it must hold one [height, width].")
     return loaded
 
 
 def _read_png(path: pathlib.Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            size, whole = image.size[::-1], image.mode == "L"
-            if whole:
+            if image.mode == "L":
                 return np.array(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot read disparity {path}: {error}; replace it.") from error
-    return read_png16(path, size) / PNG16_SCALE
+    except Exception as error:  # Pillow's readers raise whatever they run into in a damaged file
+        raise BadFile(f"cannot read disparity {path}: {error}; replace it.") from error
+    return read_png16(path, None) / PNG16_SCALE

@@ -223,7 +223,7 @@ def evaluate_corruptions(
     corruption_size: Size = None,
     threads: int = 4,
 ) -> Robustness:
-    """Scores a network on every corruption and severity, under the protocol and alignment of its `clean` result.
+    """Scores a network on every corruption and severity, under protocol, alignment and samples of its `clean` result.
 
     Each image is read and sent to the devices once. Batches hold images of one size, so that programs are compiled once
     for each size in the data. An image's number among the samples is its seed, whatever batch it is in.
@@ -231,7 +231,8 @@ def evaluate_corruptions(
     variants = [(name, severity) for name in names for severity in severities]
     scores: dict[tuple[str, int], list[Metrics]] = {variant: [] for variant in variants}
     waiting: collections.deque[tuple[tuple[str, int], list[Future]]] = collections.deque()
-    size = predictor.round_up(min(predictor.batch_size, len(samples)))
+    indices = clean.indices
+    size = predictor.round_up(min(predictor.batch_size, len(indices)))
     started, compile_seconds, corruption_seconds, network_seconds = time.perf_counter(), 0.0, 0.0, 0.0
     compiled: set[tuple[str, tuple[int, ...]]] = set()
 
@@ -251,9 +252,9 @@ def evaluate_corruptions(
     with (
         ThreadPoolExecutor(threads) as loaders,
         ThreadPoolExecutor(threads) as scorers,
-        tqdm(total=len(samples) * len(variants), desc=f"{clean.name} corrupted", unit="image") as progress,
+        tqdm(total=len(indices) * len(variants), desc=f"{clean.name} corrupted", unit="image") as progress,
     ):
-        loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * size)
+        loaded = map_ahead(loaders, load, indices, ahead=2 * size)
         for batch in batches_by_size(loaded, size, lambda item: item[2].shape):
             frames = [frame for _, frame, _ in batch]
             factors = [predictor.model.metres_factor(frame.sample.camera) for frame in frames]

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from robustdepth.errors import UserError
 from robustdepth.evaluation.baselines import find_median_map
 from robustdepth.evaluation.pictures import write_bars
-from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor
+from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor, map_size
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.report import open_output, write_report
 from robustdepth.evaluation.robustness.corruptions import Baseline
 from robustdepth.evaluation.run import Measured, Options, find_baselines, measure
-from robustdepth.evaluation.samples import Samples, protocol_samples
+from robustdepth.evaluation.samples import Samples, first_name, protocol_samples
 from robustdepth.evaluation.suite.plan import Plan, Planned
 from robustdepth.evaluation.suite.report import Failed, now, suite_summary, write_suite
 from robustdepth.runtime.inference import load_model
@@ -45,8 +45,10 @@ class Entrant:
         return self.network is not None or planned.protocol.name in self.files
 
     def size(self, planned: Planned) -> tuple[int, int] | None:
-        """Height and width of the images, where the protocol renders them for the network."""
-        return self.network.model.image_size if self.network and planned.protocol.truth == "world" else None
+        """Height and width of the images, where the protocol renders them: the network's, or those of predictions."""
+        if planned.protocol.truth != "world":
+            return None
+        return self.network.model.image_size if self.network else map_size(self.files[planned.protocol.name])
 
     @property
     def panels(self) -> dict[str, list[tuple[str, str]]]:
@@ -56,7 +58,7 @@ class Entrant:
     def predictor(self, planned: Planned, samples: Samples, kind: str) -> Predictor:
         if self.network:
             return self.network
-        return ForeignPredictor(self.files[planned.protocol.name], kind, len(samples), samples[0].name)
+        return ForeignPredictor(self.files[planned.protocol.name], kind, len(samples), first_name(samples))
 
 
 def run_suite(

@@ -141,6 +141,8 @@ def measure(
             if len(panels) < SHOWN:
                 panels.append((_caption(scores[-1]), draw_pair(pair, disparity, np.where(answered, matched, 0))))
             progress.update()
+    if not scores:
+        raise UserError(f"none of the {pairs.count} pairs can be read (the warnings say why): replace their files.")
     result = StereoScores(scores, time.perf_counter() - started, network_seconds)
     _write_report(folder, pairs, result, model, panels)
     return result
@@ -228,10 +230,11 @@ def _caption(scores: PairScores) -> str:
 
 
 def _summary(pairs: StereoPairs, result: StereoScores) -> str:
-    rows = result.rows
+    rows, lacking = result.rows, pairs.count - len(result.pairs)
     return "\n".join(
         [
             f"{STEREO_PROTOCOL}: {pairs.title}; pairs: {len(result.pairs)}, each at its own size",
+            *([f"WARNING: {lacking} of {pairs.count} pairs could not be read and are left out."] if lacking else []),
             "",
             metric_table({title: rows[key] for key, title in ROWS.items()}),
             "",
@@ -253,6 +256,7 @@ def _write_report(
     entry = {
         "title": pairs.title,
         "count": len(result.pairs),
+        "left_out": pairs.count - len(result.pairs),
         "metrics": {key: _finite(row) for key, row in result.rows.items()},
         "per_pair": [
             {"name": pair.name, "size": list(pair.size), "max_disparity": pair.reach}

@@ -1,0 +1,32 @@
+"""Plain arrays in .npy and .npz files, of whatever origin: nothing is unpickled."""
+
+import pathlib
+
+import numpy as np
+
+from robustdepth.errors import BadFile
+
+DEPTH = "depth"  # the array that is meant where a .npz file holds several
+
+
+def read_array(path: pathlib.Path) -> np.ndarray:
+    """The array of a .npy file, or that of a .npz file which is named "depth", or its only one.
+
+    Raises BadFile where there is none, the file is damaged, or it holds anything but real numbers.
+    """
+    try:
+        # A damaged header makes NumPy raise almost anything, from SyntaxError to MemoryError.
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if isinstance(loaded, np.ndarray):
+            array = loaded
+        else:
+            with loaded:
+                names = loaded.files
+                if DEPTH not in names and len(names) != 1:
+                    raise ValueError(f"it holds the arrays {', '.join(names) or '(none)'}: name one of them '{DEPTH}'")
+                array = loaded[DEPTH if DEPTH in names else names[0]]
+        if array.dtype.kind not in "fiu" or not array.size:
+            raise ValueError(f"it holds {array.dtype}{list(array.shape)}, no real numbers")
+    except Exception as error:
+        raise BadFile(f"{path} cannot be read as a plain numeric array ({error}).") from error
+    return array

@@ -1,0 +1,5 @@
+"""How the files of a prediction run are called, which `robustdepth.predict` writes and `robustdepth.evaluate` reads."""
+
+SUMMARY = "predictions.json"  # with the "scale" of the depth, beside all files of a run
+DEPTH, COLOR = "_depth", "_color"  # what their names end with, after the name of the picture
+PNG_FACTOR = 256  # 16-bit PNG values per unit of depth, as in KITTI's depth maps
