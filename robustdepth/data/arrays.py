@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from robustdepth.errors import BadFile
 
@@ -15,18 +16,21 @@ def read_array(path: pathlib.Path) -> np.ndarray:
     Raises BadFile where there is none, the file is damaged, or it holds anything but real numbers.
     """
     try:
-        # A damaged header makes NumPy raise almost anything, from SyntaxError to MemoryError.
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        else:
-            with loaded:
-                names = loaded.files
-                if DEPTH not in names and len(names) != 1:
-                    raise ValueError(f"it holds the arrays {', '.join(names) or '(none)'}: name one of them '{DEPTH}'")
-                array = loaded[DEPTH if DEPTH in names else names[0]]
+        array = _read(path)
         if array.dtype.kind not in "fiu" or not array.size:
             raise ValueError(f"it holds {array.dtype}{list(array.shape)}, no real numbers")
-    except Exception as error:
+    except Exception as error:  # a damaged header makes NumPy raise almost anything, also SyntaxError or MemoryError
         raise BadFile(f"{path} cannot be read as a plain numeric array ({error}).") from error
     return array
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    with path.open("rb") as file:  # which NumPy would leave open where a .npz file is damaged
+        if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+            return np.load(path, allow_pickle=False, mmap_mode="r")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            names = arrays.files
+            if DEPTH not in names and len(names) != 1:
+                raise ValueError(f"it holds the arrays {', '.join(names) or '(none)'}: name one of them '{DEPTH}'")
+            return arrays[DEPTH if DEPTH in names else names[0]]

@@ -16,6 +16,7 @@ from robustdepth.types import Camera
 # What a row holds, by the first letter of its name: projections, rotations, translations, sizes (width, height).
 SHAPES = {"P": (3, 4), "R": (3, 3), "T": (3,), "S": (2,)}
 LARGEST = 1e9  # no number of a calibration is beyond
+SMALLEST_FOCAL = 1e-3  # pixels
 ADVICE = "unpack the recording's original file again"
 
 
@@ -32,15 +33,22 @@ class Calibration:
     def camera(self, projection: str, size: tuple[int, int]) -> Camera:
         """The camera of a projection row, for images of `size` (height, width). Raises UserError."""
         matrix = self.rows[projection]
-        try:
-            return make_camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], size)
-        except UserError as error:
-            raise UserError(f"{self.path}, row {projection}: {error}") from error
+        return camera_of(f"{self.path}, row {projection}", matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], size)
 
     def size(self, name: str) -> tuple[int, int]:
         """Height and width of a row of sizes."""
         width, height = self.rows[name]
         return int(height), int(width)
+
+
+def camera_of(where: object, fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> Camera:
+    """`make_camera` for numbers that a file gives; the error's sentence begins with `where`. Raises UserError."""
+    try:
+        if not all(abs(number) < LARGEST for number in (fx, fy, cx, cy, *size)) or 0 < min(fx, fy) < SMALLEST_FOCAL:
+            raise UserError(f"no camera has fx={fx}, fy={fy}, cx={cx}, cy={cy} at {size[1]}x{size[0]} pixels.")
+        return make_camera(fx, fy, cx, cy, size)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def read_calibration(path: pathlib.Path, needed: Iterable[str]) -> Calibration:

@@ -1,26 +1,26 @@
 """Your own footage: folders of images, or videos, each with a camera.json beside them (docs/own_footage.md)."""
 
 import json
-import math
 import pathlib
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from robustdepth.data.calibration import camera_of
 from robustdepth.data.clips import Frame, Recording, read_file, select
 from robustdepth.data.images import FORMATS, files_in, folders_below, image_size, list_images
 from robustdepth.data.numbering import places
 from robustdepth.data.text import read_text
 from robustdepth.data.video import list_videos, unpack
 from robustdepth.errors import UserError, nearest
-from robustdepth.geometry.camera import make_camera, resize_camera
+from robustdepth.geometry.camera import resize_camera
 from robustdepth.types import Camera
 
 CAMERA_FILE = "camera.json"
 REQUIRED = ("width", "height", "fx", "fy", "cx", "cy")
 OPTIONAL = ("baseline", "fps", "speed")
 LARGEST = 1_000_000  # no number of a camera is beyond: pixels, metres, frames or metres per second
-SMALLEST = 1e-3  # focal length, frames per second
+SLOWEST = 1e-3  # frames per second
 EXAMPLE = '{"width": 1280, "height": 720, "fx": 900, "fy": 900, "cx": 639.5, "cy": 359.5}'
 
 
@@ -116,11 +116,11 @@ def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
         if name not in values:
             raise UserError(f'{path} lacks "{name}"; it must look like {EXAMPLE}.')
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             raise UserError(f'{path}: "{name}" is {value!r:.40}, but must be a number.')
         if name in ("width", "height", "baseline", "fps") and value <= 0:
             raise UserError(f'{path}: "{name}" is {value!r:.40}, but must be positive.')
-        if abs(value) > LARGEST or (name in ("fx", "fy", "fps") and 0 < value < SMALLEST):
+        if abs(value) > LARGEST or (name == "fps" and value < SLOWEST):
             raise UserError(f'{path}: "{name}" is {value!r:.40}, which no camera has (at most {LARGEST:,}).')
         if name in ("width", "height") and value != int(value):
             raise UserError(f'{path}: "{name}" is {value}, but must be a whole number of pixels.')
@@ -129,11 +129,8 @@ def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
 
 def make_clip_camera(values: Mapping[str, float], path: pathlib.Path) -> Camera:
     """The camera of a camera.json. Raises UserError that names the file."""
-    try:
-        fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
-        return make_camera(fx, fy, cx, cy, (int(values["height"]), int(values["width"])))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
+    return camera_of(path, fx, fy, cx, cy, (int(values["height"]), int(values["width"])))
 
 
 def _check_size(image: pathlib.Path, camera: Camera, camera_file: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """KITTI raw: date/drive/image_0X/data, the day's calibration, oxts speed and LiDAR (Geiger et al., IJRR 2013)."""
 
+import datetime
 import pathlib
 from collections.abc import Sequence
 
@@ -77,9 +78,10 @@ def _read_times(path: pathlib.Path) -> list[float]:
     if not path.is_file():
         return []
     try:
-        stamps = [line.strip() for line in read_text(path).split("\n") if line.strip()]
-        return ((np.array(stamps, "datetime64[ns]") - np.datetime64(stamps[0])) / np.timedelta64(1, "s")).tolist()
-    except (OSError, ValueError, IndexError) as error:
+        lines = [line.strip() for line in read_text(path).split("\n") if line.strip()]
+        stamps = [datetime.datetime.fromisoformat(line) for line in lines]
+        return [(stamp - stamps[0]).total_seconds() for stamp in stamps]
+    except (OSError, ValueError, TypeError) as error:  # TypeError: some have a time zone, some have none
         raise UserError(f"cannot read {path}: {error}; replace or remove it.") from error
 
 

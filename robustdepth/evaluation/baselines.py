@@ -39,7 +39,7 @@ def find_median_map(file: str, model: Any | None) -> tuple[Float[np.ndarray, "he
 
 def _read(path: pathlib.Path) -> tuple[Float[np.ndarray, "height width"], str]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             depth, origin = np.asarray(arrays["depth"], np.float32), str(arrays["origin"]) if "origin" in arrays else ""
     except Exception as error:  # a damaged header makes NumPy raise almost anything
         raise UserError(f"{path} is not a median depth map (.npz with the array 'depth' [h, w]): {error}.") from error

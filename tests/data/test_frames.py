@@ -196,7 +196,7 @@ def test_a_video_is_unpacked_without_a_home(video, home, tmp_path, monkeypatch):
         ({"width": 0.5}, '"width" is 0.5, but must be a whole number'),
         ({"cx": float("inf")}, '"cx" is inf, which no camera has'),
         ({"fx": 10**400}, r'"fx" is 10{39}, which no camera has'),
-        ({"fx": 1e-300}, r'"fx" is 1e-300, which no camera has'),
+        ({"fx": 1e-300}, r"camera\.json: no camera has fx=1e-300, fy=80"),
         ({"focal": 3}, 'unknown entry "focal"'),
         ({"speed": 3}, 'gives "speed" but no "fps"'),
         ({"baseline": 0.1}, "holds no image named like one in"),

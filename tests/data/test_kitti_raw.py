@@ -174,11 +174,11 @@ def test_other_systems_files_among_speeds_and_times(tmp_path):
     (data / "readme.txt").write_text("speeds")
     source = build_source(config_for("kitti_raw", tmp_path))
     np.testing.assert_allclose(source[1].speed, [1.0, 1.0], rtol=1e-6)
-    (data.parent / "timestamps.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UserError, match=r"cannot read .*timestamps\.txt"):
-        build_source(config_for("kitti_raw", tmp_path))
     (data / "0000000001.txt").write_text("nan " * 30)
     with pytest.raises(UserError, match=r"cannot read the speed in .*0000000001\.txt"):
+        build_source(config_for("kitti_raw", tmp_path))
+    (data.parent / "timestamps.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"cannot read .*timestamps\.txt"):
         build_source(config_for("kitti_raw", tmp_path))
 
 

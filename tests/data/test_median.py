@@ -7,6 +7,7 @@ import pytest
 
 from robustdepth.data.median import median_depth_map
 from tests.recordings import (
+    DRIVE,
     FX,
     SIZE,
     config_for,

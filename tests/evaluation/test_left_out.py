@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from robustdepth.data.kitti_raw import lidar_samples
 from robustdepth.errors import UserError
@@ -18,6 +19,7 @@ from tests.evaluation_fakes import FakeModel
 from tests.recordings import DRIVE, SIZE, point_at, truncate, write_kitti_raw, write_scan
 
 SPARSE = dataclasses.replace(PROTOCOLS["kitti_sparse_frames"], alignment="median")
+CONFIG = ConfigDict({"name": "fake", "model": {"encoder": "none"}, "data": {"grey": 0.0}})
 MEDIAN_MAP = np.full((4, 8), 20.0, np.float32)
 SCANS = f"{DRIVE}/velodyne_points/data"
 
@@ -32,7 +34,7 @@ def root(tmp_path):
 
 
 def test_an_empty_scan_and_a_cut_image_cost_only_themselves(root, caplog):
-    network = NetworkPredictor(FakeModel(image_size=SIZE), batch_size=2)
+    network = NetworkPredictor(FakeModel(image_size=SIZE, config=CONFIG), batch_size=2)
     whole = evaluate(SPARSE, lidar_samples(root), network, MEDIAN_MAP)
     (root / SCANS / "0000000001.bin").write_bytes(b"")
     truncate(root / DRIVE / "image_02/data/0000000003.png")
@@ -72,7 +74,7 @@ def test_predictions_keep_their_order_around_what_is_left_out(root):
 
 
 def test_too_many_and_all(root, monkeypatch):
-    network = NetworkPredictor(FakeModel(image_size=SIZE), batch_size=2)
+    network = NetworkPredictor(FakeModel(image_size=SIZE, config=CONFIG), batch_size=2)
     for number in range(5):
         (root / SCANS / f"{number:010d}.bin").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the 5 samples of .* can be read: cannot read LiDAR scan"):

@@ -15,10 +15,12 @@ import numpy as np
 import yaml
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, read_list
+from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import project_lidar, read_scan
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import crop_camera, make_camera
+from robustdepth.geometry.camera import crop_camera
 from robustdepth.types import Camera, EvalSample
 
 TOP, ROWS = 234, 540
@@ -54,20 +56,25 @@ def open_frames(root: pathlib.Path, condition: str = "cadc", split: str = "") ->
 @functools.lru_cache
 def read_calibration(folder: pathlib.Path) -> tuple[Camera, np.ndarray]:
     """The front camera of a date, and the projection scanner to image, [3, 4]. Raises UserError."""
-    camera, extrinsics = _read_yaml(folder / "00.yaml"), _read_yaml(folder / "extrinsics.yaml")
+    values, extrinsics = _read_yaml(folder / "00.yaml"), _read_yaml(folder / "extrinsics.yaml")
     try:
-        size = int(camera["image_height"]), int(camera["image_width"])
-        matrix = np.array(camera["camera_matrix"]["data"], np.float64).reshape(3, 3)
-        to_camera = np.linalg.inv(np.array(extrinsics["T_LIDAR_CAM00"], np.float64).reshape(4, 4))
-    except (KeyError, TypeError, ValueError) as error:
+        size = int(values["image_height"]), int(values["image_width"])
+        matrix = np.array(values["camera_matrix"]["data"], np.float64).reshape(3, 3)
+        to_scanner = np.array(extrinsics["T_LIDAR_CAM00"], np.float64).reshape(4, 4)
+        if not (np.isfinite(matrix).all() and np.isfinite(to_scanner).all()):
+            raise ValueError("it holds numbers that are not finite")
+        to_camera = np.linalg.inv(to_scanner)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"calibration in {folder} is not CADC's: {error!r}; unpack calib.zip again.") from error
-    return make_camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], size), matrix @ to_camera[:3]
+    camera_file = folder / "00.yaml"
+    camera = camera_of(camera_file, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], size)
+    return camera, matrix @ to_camera[:3]
 
 
 def _read_yaml(path: pathlib.Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return yaml.safe_load(read_text(path))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"cannot read calibration {path}: {error}; unpack the date's calib.zip there.") from error
 
 

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, first_folder, images_below
+from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_png16
+from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import crop_camera, make_camera
+from robustdepth.geometry.camera import crop_camera
 from robustdepth.types import Camera, EvalSample
 
 SIZE = (1024, 2048)
@@ -64,13 +66,15 @@ def _read(frame: _Frame) -> EvalSample:
 def read_camera(path: pathlib.Path) -> tuple[Camera, float]:
     """Intrinsics and stereo baseline (metres) of a frame. Raises UserError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         intrinsic = [float(values["intrinsic"][key]) for key in ("fx", "fy", "u0", "v0")]
         baseline = float(values["extrinsic"]["baseline"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not 0 < baseline < 1e3:
+            raise ValueError(f"the baseline is {baseline}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"cannot read camera {path}: {error!r}; unpack camera_trainvaltest.zip again.") from error
     fx, fy, cx, cy = intrinsic
-    return make_camera(fx, fy, cx, cy, SIZE), baseline
+    return camera_of(path, fx, fy, cx, cy, SIZE), baseline
 
 
 DATASET = Dataset(

@@ -6,7 +6,6 @@ Assumed: intrinsics, which the dataset does not give; no metric uses them.
 """
 
 import pathlib
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,15 +13,13 @@ import scipy.io
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
 from robustdepth.data.images import read_image
-from robustdepth.errors import UserError
+from robustdepth.errors import BadFile
 from robustdepth.geometry.camera import crop_camera, make_camera
 from robustdepth.types import EvalSample
 
 FULL_SIZE = (2272, 1704)
 GRID = (55, 305, 4)  # the channels are y, x, z and depth
 _CAMERA = make_camera(2000.0, 2000.0, 851.5, 1135.5, FULL_SIZE)
-# Everything that SciPy raises for a damaged file, or one of another kind.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError)
 _ADVICE = "unpack Test134.tar.gz (images) and Test134Depth.tar.gz (Gridlaserdata) there."
 
 
@@ -43,14 +40,14 @@ def _read(frame: tuple[str, pathlib.Path, pathlib.Path]) -> EvalSample:
 
 
 def read_grid(path: pathlib.Path) -> np.ndarray:
-    """Depth in metres of a laser grid, float32 [55, 305]. Raises UserError."""
+    """Depth in metres of a laser grid, float32 [55, 305]. Raises BadFile."""
     try:
         grid = scipy.io.loadmat(path, variable_names="Position3DGrid", verify_compressed_data_integrity=False)
         depth = grid["Position3DGrid"]
         if depth.shape != GRID:
             raise ValueError(f"Position3DGrid has shape {depth.shape}, expected {GRID}")
-    except _DAMAGED as error:
-        raise UserError(f"cannot read laser grid {path}: {error}; unpack Test134Depth.tar.gz again.") from error
+    except Exception as error:  # SciPy raises whatever it runs into in a damaged file
+        raise BadFile(f"cannot read laser grid {path}: {error}; unpack Test134Depth.tar.gz again.") from error
     return depth[..., 3].astype(np.float32)
 
 

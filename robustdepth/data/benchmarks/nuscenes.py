@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, read_list
+from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_scan
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import make_camera
 from robustdepth.types import EvalSample
 
 VERSION = "v1.0-trainval"
@@ -185,7 +185,7 @@ def read_table(path: pathlib.Path, chunk: int = 2**20) -> Iterator[Any]:
 
 def _read(frame: Keyframe) -> EvalSample:
     (fx, _, cx), (_, fy, cy), _ = frame.camera.intrinsic
-    camera = make_camera(fx, fy, cx, cy, frame.camera.size)
+    camera = camera_of(f"the tables, sample {frame.token}", fx, fy, cx, cy, frame.camera.size)
     image = read_image(frame.camera.path, full_size=camera.size)
     depth = project_points(read_scan(frame.scanner.path, floats=5), projection(frame), camera.size)
     return EvalSample(image, depth, camera, f"{frame.scene} {frame.camera.path.stem}")

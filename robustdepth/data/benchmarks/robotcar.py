@@ -14,10 +14,12 @@ import numpy as np
 from PIL import Image
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, first_folder, read_list
+from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import project_lidar
-from robustdepth.errors import UserError
-from robustdepth.geometry.camera import crop_camera, make_camera
+from robustdepth.data.text import read_text
+from robustdepth.errors import BadFile, UserError
+from robustdepth.geometry.camera import crop_camera
 from robustdepth.types import Camera, EvalSample
 
 SIZE = (960, 1280)
@@ -60,22 +62,28 @@ def read_camera_model(path: pathlib.Path) -> tuple[Camera, np.ndarray]:
     The file holds fx fy cx cy, then the [4, 4] transform from the image's frame to the body's. Raises UserError.
     """
     try:
-        values = np.array(path.read_text(encoding="utf-8").split(), np.float64)
-        (fx, fy, cx, cy), image_to_body = values[:4], values[4:20].reshape(4, 4)
+        values = np.array(read_text(path).split(), np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
+        (fx, fy, cx, cy), body_to_image = values[:4], np.linalg.inv(values[4:20].reshape(4, 4))
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read camera model {path}: {error}; copy 'models' of the RobotCar SDK there."
         ) from error
     intrinsics = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
-    return make_camera(fx, fy, cx, cy, SIZE), intrinsics @ np.linalg.inv(image_to_body)
+    return camera_of(path, fx, fy, cx, cy, SIZE), intrinsics @ body_to_image
 
 
 def read_cloud(path: pathlib.Path) -> np.ndarray:
-    """Points [point, 3] of a gathered cloud: all x, then all y, then all z. Raises UserError."""
+    """Points [point, 3] of a gathered cloud: all x, then all y, then all z. Raises BadFile."""
     try:
-        return np.fromfile(path, np.float32).reshape(3, -1).T
+        points = np.fromfile(path, np.float32).reshape(3, -1).T
+        points = points[np.isfinite(points).all(axis=1)]
+        if not len(points):
+            raise ValueError("it holds no point")
+        return points
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read cloud {path}: {error}; {_ADVICE}") from error
+        raise BadFile(f"cannot read cloud {path}: {error}; {_ADVICE}") from error
 
 
 def _read(frame: _Frame) -> EvalSample:

@@ -161,7 +161,9 @@ def _run_one(
     predictor = entrant.predictor(planned, samples, options.predictions_kind)
     measured = measure(planned.protocol, samples, predictor, median_map, options, entrant.folder / PICTURES, baseline)
     entrant.measured[measured.result.name] = measured
-    entrant.facts = predictor.describe()
+    entrant.facts |= predictor.describe()
+    if size := entrant.size(planned):
+        entrant.facts["image_size"] = list(size)  # worlds of another size are others: the comparison parts them by it
 
 
 def _set_against_first(protocol: str, entrants: Sequence[Entrant]) -> None:
