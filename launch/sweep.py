@@ -21,6 +21,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.family import override
 from robustdepth.runtime.workdir import FINISHED_FILE
@@ -152,4 +153,4 @@ def _sweep() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path.cwd()))  # experiment files import each other as configs.NAME
-    app.run(lambda _: run_main(_sweep))
+    app.run(lambda _: run_main(_sweep), argv=command_line())

@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 
 WHITE = 1.5  # reflectance that is shown as white
 
@@ -55,7 +56,7 @@ def parse() -> argparse.Namespace:
     _add_sheet(command, "0,3")
     command.add_argument("--checkpoint", required=True, help="a training's working folder, or a model file")
     command.add_argument("--conditions", type=_words, default="rain,night", help="rows below clear and texture")
-    return parser.parse_args()
+    return parser.parse_args(command_line()[1:])
 
 
 def sample_world(arguments: argparse.Namespace) -> None:

@@ -54,6 +54,15 @@ def test_a_cache_of_somebody_else_is_not_used(tmp_path, monkeypatch):
         cache_folder("videos")
 
 
+def test_every_command_line_is_read_in_one_way():
+    repository = pathlib.Path(__file__).parent.parent
+    sources = [path for part in ("robustdepth", "launch") for path in (repository / part).rglob("*.py")]
+    texts = {path: path.read_text() for path in sources}
+    parsing = {path: text for path, text in texts.items() if "app.run(" in text or ".parse_args(" in text}
+    assert len(parsing) >= 8
+    assert [path for path, text in parsing.items() if "command_line()" not in text] == []
+
+
 def test_commands_expand_home(tmp_path):
     """The true command lines, with flags and with arguments."""
     environment = os.environ | {"HOME": str(tmp_path)}

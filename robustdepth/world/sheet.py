@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 from robustdepth.world.generate import render_examples
 from robustdepth.world.raycast import FAR
 from robustdepth.world.solids import PALETTE
@@ -49,4 +50,4 @@ def _write() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=command_line())
