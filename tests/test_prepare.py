@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -354,3 +356,16 @@ def test_mistakes_exit_with_status_two(tmp_path, monkeypatch, capsys, arguments,
         run_main(prepare.main)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_messages_name_commands_that_exist(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--help")
+    known = set(re.search(r"{([\w,]+)}", capsys.readouterr().out)[1].split(","))
+    package = pathlib.Path(prepare.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py"))
+    named = set(re.findall(r"robustdepth\.prepare (\w+)", text))
+    assert {"check", "proxies", "evaluation"} <= named
+    assert named <= known
+    modules = {name.replace(".", "/") for name in re.findall(r"python -m robustdepth\.([\w.]*\w)", text)}
+    assert {name for name in modules if not (package / f"{name}.py").is_file()} == set()

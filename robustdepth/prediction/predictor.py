@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from robustdepth.errors import UserError
+from robustdepth.paths import expand_home
 from robustdepth.runtime.inference import DepthModel, load_model
 from robustdepth.types import Array, Camera, Prediction
 
@@ -30,7 +31,7 @@ class Predictor:
     @classmethod
     def from_checkpoint(cls, path: str | pathlib.Path, step: int | None = None) -> Predictor:
         """Loads a training's working folder or an exported folder; the newest checkpoint unless `step` is given."""
-        return cls(load_model(path, step))
+        return cls(load_model(expand_home(str(path)), step))
 
     def __call__(self, image: Array, camera: Camera | None = None) -> Prediction:
         """Depth of one RGB image, UInt8 or float in [0, 1], [height, width, 3].

@@ -16,7 +16,7 @@ import yaml
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, read_list
 from robustdepth.data.calibration import camera_of
-from robustdepth.data.images import read_image
+from robustdepth.data.images import find_image, read_image
 from robustdepth.data.lidar import project_lidar, read_scan
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
@@ -43,7 +43,7 @@ def open_frames(root: pathlib.Path, condition: str = "cadc", split: str = "") ->
         raise UserError(f"cadc needs --split=FILE, WeatherDepth's list of 510 frames: lines {SPLIT_FORMAT}.")
     frames = []
     for line in read_list(split, SPLIT_FORMAT):
-        image = root / line
+        image = find_image((root / line).parent, (root / line).stem) or root / line
         date, sequence, *inside = line.split("/")
         if inside[:-1] != ["labeled", "image_00", "data"]:
             raise UserError(f"{split} names '{line}'; give lines {SPLIT_FORMAT}.")

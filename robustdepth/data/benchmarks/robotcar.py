@@ -15,7 +15,7 @@ from PIL import Image
 
 from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, first_folder, read_list
 from robustdepth.data.calibration import camera_of
-from robustdepth.data.images import read_image
+from robustdepth.data.images import find_image, read_image
 from robustdepth.data.lidar import project_lidar
 from robustdepth.data.text import read_text
 from robustdepth.errors import BadFile, UserError
@@ -51,7 +51,8 @@ def open_traversal(root: pathlib.Path, condition: str, split: str = "") -> Seque
     frames = []
     for stamp in (line.split()[0] for line in lines):
         cloud = root / traversal / CLOUDS / f"{stamp}.pcd.bin"
-        frames.append(_Frame(f"{traversal} {stamp}", images / f"{stamp}.png", cloud, camera, projection))
+        image = find_image(images, stamp) or images / f"{stamp}.png"
+        frames.append(_Frame(f"{traversal} {stamp}", image, cloud, camera, projection))
     complete([(frame.name, frame.image, frame.cloud) for frame in frames], images.parent, _ADVICE)
     return Listed(frames, _read)
 

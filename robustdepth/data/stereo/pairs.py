@@ -168,7 +168,10 @@ def folder_pairs(root: pathlib.Path, names: Sequence[str] = ()) -> StereoPairs:
     Raises UserError: no pair, a left image without its right one or its truth, an unknown name; and when read: damaged
     files, images or truth of another size, a pair that is not rectified.
     """
-    folders = [root, *natural_sort(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
+    below = (
+        [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")] if root.is_dir() else []
+    )
+    folders = [root, *natural_sort(below)]
     files = {pair.name: pair for folder in folders for pair in _find_files(root, folder)}
     if not files:
         examples = " or ".join(f"{left}/{right}/{truths[0]}" for left, right, truths in NAMES)
@@ -192,7 +195,8 @@ def _find_files(root: pathlib.Path, folder: pathlib.Path) -> Iterator[_Files]:
             other = find_image(folder, prefix + right)
             if other is None:
                 raise UserError(f"stereo pair {name} has no right image {folder / (prefix + right)}.png: add it.")
-            candidates = (folder / f"{prefix}{truth}{suffix}" for truth in truths for suffix in TRUTH_SUFFIXES)
+            written = [*TRUTH_SUFFIXES, *map(str.upper, TRUTH_SUFFIXES)]
+            candidates = (folder / f"{prefix}{truth}{suffix}" for truth in truths for suffix in written)
             truth = next((candidate for candidate in candidates if candidate.is_file()), None)
             if truth is None:
                 wanted = f"{prefix}{truths[0]}.pfm, .npz, .npy or .png"
@@ -239,7 +243,7 @@ def read_disparity(path: pathlib.Path) -> Float[np.ndarray, "height width"]:
     Raises UserError: a damaged file, or one of another kind.
     """
     readers = {".pfm": read_pfm, ".npz": _read_numpy, ".npy": _read_numpy, ".png": _read_png}
-    disparity = readers[path.suffix](path).astype(np.float32)
+    disparity = readers[path.suffix.lower()](path).astype(np.float32)
     return np.where(np.isfinite(disparity) & (disparity > 0), disparity, np.float32(0))
 
 
