@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from robustdepth.conditions.corruptions.benchmark import corrupt
 from robustdepth.conditions.spec import CONDITIONS
 from robustdepth.errors import run_main
-from robustdepth.prediction.colormap import ColorRange, colorize
+from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction.predictor import Predictor, resize_map
 from robustdepth.prediction.sheet import save_picture
 from robustdepth.world.generate import render_examples

@@ -15,6 +15,15 @@ from tests.conftest import REPOSITORY
 from tests.recordings import DRIVE, point_at, write_clip, write_kitti_raw, write_scan
 
 SHRINK = {
+    "robustdepth.train --config=configs/overfit_clip.py": (  # from the bundled networks, so with their sizes
+        "--config.image_size=(32, 64)",
+        "--config.data.world_share=0.0",
+        "--config.loss.truth=0.0",
+        "--config.loss.truth_shape=0.0",
+        "--config.loss.truth_gradient=0.0",
+        "--config.loss.truth_motion=0.0",
+        "--config.optimizer.steps=2",
+    ),
     "robustdepth.train": (
         "--config.image_size=(64, 128)",
         "--config.batch_size=2",

@@ -52,7 +52,7 @@ def start(clip: pathlib.Path, workdir: pathlib.Path, *flags: str, devices=1, blo
     """Starts the training command on the clip; no file may outgrow `blocks` of 512 bytes where given."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     limit = ["sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh"] if blocks else []
-    command = [sys.executable, "-m", "robustdepth.train", "--config=configs/overfit_clip.py", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "robustdepth.train", "--config=tests/clip_config.py", f"--workdir={workdir}"]
     return subprocess.Popen(
         [*limit, *command, f"--config.data.root={clip}", *SMALL, *flags],
         cwd=REPOSITORY,

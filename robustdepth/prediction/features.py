@@ -11,10 +11,10 @@ from PIL import Image
 
 from robustdepth.conditions.spec import parse, render_condition
 from robustdepth.geometry.depth import disparity_to_inverse_depth
+from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.methods.augment import Views, to_float
 from robustdepth.methods.texture import CHANGES, texture_view
 from robustdepth.models.build import build_depth_net
-from robustdepth.prediction.colormap import ColorRange, colorize
 from robustdepth.prediction.sheet import contact_sheet
 from robustdepth.runtime import sharding
 from robustdepth.runtime.inference import DepthModel, load_model

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from robustdepth.data.predicted import COLOR, DEPTH, PNG_FACTOR, SUMMARY
 from robustdepth.errors import UserError, nearest
-from robustdepth.prediction.colormap import ColorRange, colorize
+from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction.inputs import InputImage
 from robustdepth.prediction.pointcloud import points, write_ply
 from robustdepth.prediction.predictor import resize_map

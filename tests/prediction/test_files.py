@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from robustdepth.errors import UserError
+from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction import run
-from robustdepth.prediction.colormap import ColorRange, colorize
 from robustdepth.prediction.predictor import Predictor
 from robustdepth.prediction.results import encode_depth
 from robustdepth.prediction.video import VideoWriter, writable_rate

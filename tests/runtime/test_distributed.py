@@ -87,7 +87,7 @@ def start(
             "-c",
             WITHOUT_TORCH,
             module,
-            "--config=configs/overfit_clip.py",
+            "--config=tests/clip_config.py",
             f"--workdir={workdir}",
         ]
         command += [f"--config.data.root={clip}", *SMALL, *(job if processes > 1 else ()), *extra]
