@@ -27,7 +27,7 @@ from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
 from robustdepth.training import health
 from robustdepth.training.profiling import Profiler, parse_steps
-from robustdepth.training.progress import Progress, panels
+from robustdepth.training.progress import Progress, panels, result_picture
 from robustdepth.training.setup import Experiment, build
 from robustdepth.training.step import StepLog
 from robustdepth.types import Batch, TrainState
@@ -35,6 +35,7 @@ from robustdepth.types import Batch, TrainState
 MEDIAN_FILE = "train_median.npz"
 PARAMETERS_FILE = "parameters.txt"
 PROFILE_FOLDER = "profile"
+RESULT_FILE = "result.png"
 
 
 def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "") -> None:
@@ -214,5 +215,9 @@ class _Loop:
             self.alarmed = set(alarms)
         self.writer.write_scalars(step, scalars)
         if step % self.config.log.images_every == 0 or step == self.config.optimizer.steps:
-            self.writer.write_images(step, panels(log))
+            shown = panels(log)
+            self.writer.write_images(step, shown)
+            if step == self.config.optimizer.steps and (picture := result_picture(shown)):
+                picture.save(self.workdir.path / RESULT_FILE)
+                print(f"a frame beside its depth: {self.workdir.path / RESULT_FILE}")
         self.writer.flush()

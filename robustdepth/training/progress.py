@@ -1,10 +1,13 @@
 """Means over a logging period, speed, time left, and whether the data keep up."""
 
 import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
+from PIL import Image
 
+from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.runtime.logging import duration
 from robustdepth.training.step import StepLog
 
@@ -59,6 +62,19 @@ class Progress:
         self._compiling = False
         self._reset(step, seconds_waited)
         return scalars, line
+
+
+def result_picture(shown: Mapping[str, np.ndarray]) -> Image.Image | None:
+    """What a depth network sees beside its depth (near is bright); None for trainings of other networks.
+
+    Args:
+      shown: what `panels` gives.
+    """
+    if not {"target", "disparity"} <= shown.keys():
+        return None
+    disparity, (height, width) = shown["disparity"][..., 0].astype(np.float32), shown["target"].shape[:2]
+    depth = Image.fromarray(colorize(disparity, ColorRange.of(disparity))).resize((width, height))
+    return Image.fromarray(np.concatenate([shown["target"], np.asarray(depth)], axis=1))
 
 
 def panels(log: StepLog) -> dict[str, np.ndarray]:
