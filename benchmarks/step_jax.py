@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.step_inputs import Inputs, draw, worker
 from configs import base
 from robustdepth.geometry import se3
+from robustdepth.methods import reprojection
 from robustdepth.methods.objective import make_loss_fn
-from robustdepth.methods.reprojection import reprojection_terms
 from robustdepth.runtime import sharding
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.setup import build_networks, init_variables, make_state
@@ -49,12 +49,12 @@ def batch_of(inputs: Inputs) -> Batch:
 def loss_part(options: argparse.Namespace) -> Callable[[], float]:
     """View synthesis and losses with their gradient, from given disparities and motions."""
     config, inputs = config_for(options), draw(options.batch, options.height, options.width)
-    batch = jax.device_put(batch_of(inputs))
+    batch, settings = jax.device_put(batch_of(inputs)), reprojection.Settings.of(config)
 
     def loss(disparities, vectors):
         motions = [se3.matrix_from_vector(vector[:, :3], vector[:, 3:]) for vector in vectors]
-        terms, *_ = reprojection_terms(disparities, motions, batch, config, jax.random.key(0))
-        return sum(config.loss[name] * term.value for name, term in terms.items())
+        losses = reprojection.terms(settings, disparities, motions, batch, jax.random.key(0)).losses
+        return sum(config.loss[name] * term.value for name, term in losses.items())
 
     value_and_gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     given = jax.device_put((inputs.disparities, list(inputs.vectors)))

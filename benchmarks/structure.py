@@ -59,17 +59,17 @@ def step_of(switched_off: tuple[str, ...], options: argparse.Namespace):
     height, width = options.height // 16, options.width // 16
     expert = np.random.default_rng(0).standard_normal((options.batch, height, width, CHANNELS)).astype(np.float32)
     student = (1, height, width, 256)
-    graph = graph_for(config, CHANNELS)
+    graph = graph_for(config.semantics, CHANNELS)
 
     def initialise():
         variables = init_variables(config, networks)
         if config.loss.semantics_edge:
             key = jax.random.key(1)
-            variables["semantics"] = {"params": init_graph(config, student, (1, height, width, CHANNELS), key)}
+            variables["semantics"] = {"params": init_graph(graph, student, (1, height, width, CHANNELS), key)}
         return make_state(config, variables, optimizer)
 
     state = jax.jit(initialise)()
-    loss_fn = make_loss_fn(config, networks["depth"], networks["pose"], graph)
+    loss_fn = make_loss_fn(config, networks["depth"], networks["pose"], {"semantics": graph})
     step = jax.jit(make_step(config, loss_fn, optimizer), donate_argnums=0)
     batch = dataclasses.replace(batch_of(draw(options.batch, options.height, options.width)), expert=expert)
     batch = sharding.put_batch(batch, sharding.make_mesh("data"))

@@ -60,18 +60,13 @@ def get_config() -> ConfigDict:
             loss=ConfigDict(
                 dict(
                     photometric=1.0,
-                    ssim_share=0.85,
-                    auto_mask=True,
-                    min_reprojection=True,
                     smoothness=1e-3,  # divided by 2^k at scale k
                     geometric=0.0,
                     velocity=0.0,
-                    smooth_edges="image",  # what may carry depth edges: "image", or its Retinex "illumination"
                     texture_photometric=0.0,  # of the depth predicted from a view of changed texture; 1 is usual
                     texture_consistency=0.0,  # between its depth and the clear one's, over 2^k at scale k; 0.1 is usual
                     weather_photometric=0.0,  # both again, of a view under weather
                     weather_consistency=0.0,
-                    bidirectional=True,  # the better of both depths teaches the other; False: the clear one always
                     semantics_edge=0.0,  # distillation of a semantic expert; "0:0.05:2000", "0:0.05:2000" and
                     semantics_node=0.0,  # "0:0.025:2000" are usual
                     semantics_anchor=0.0,
@@ -87,6 +82,17 @@ def get_config() -> ConfigDict:
                     hints=0.0,  # task "stereo": towards semi-global matching, where that explains the views better
                 ),
                 type_safe=False,
+            ),
+            reprojection=dict(
+                # The base: what a view rebuilt from another is compared by.
+                ssim_share=0.85,  # of the photometric error; the rest is absolute difference
+                auto_mask=True,  # pixels that no motion explains better than standing still count nothing
+                min_reprojection=True,  # per pixel the source that explains it best; False: the mean over sources
+                smooth_edges="image",  # what may carry depth edges: "image", or its Retinex "illumination"
+            ),
+            second_view=dict(
+                # A changed view of the target beside the clear one: of texture, or under weather.
+                bidirectional=True,  # the better of both depths teaches the other; False: the clear one always
             ),
             texture=dict(
                 # The view of changed texture, drawn where a texture loss is on.

@@ -24,7 +24,7 @@ ROWS = {
     "geometric": {"loss.geometric": 0.05},
     "texture_photometric": {"loss.texture_photometric": 1.0},
     "texture": TEXTURE,
-    "illumination_edges": {"loss.smooth_edges": "illumination"},
+    "illumination_edges": {"reprojection.smooth_edges": "illumination"},
     "semantics_none": SEMANTICS | {"semantics.graph": "none"},
     "semantics_fixed": SEMANTICS | {"semantics.graph": "fixed"},
     "semantics": SEMANTICS,

@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import lax
+
+from robustdepth.types import Array
 
 TINY = 1e-12
 

@@ -11,7 +11,7 @@ from robustdepth.paths import command_line
 from robustdepth.runtime.distributed_flags import run_in_job
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; --config.key=value overrides a key.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; started again, it goes on.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of this run; started again, it goes on.")
 _DRY_RUN = flags.DEFINE_string(
     "dry_run",
     "",
@@ -32,7 +32,6 @@ def main(_) -> None:
 def _train() -> None:
     from robustdepth.training.loop import train  # JAX starts only once the flags are right
 
-    assert _WORKDIR.value is not None  # a validator sees to that
     train(_CONFIG.value, _WORKDIR.value, _PROFILE_STEPS.value)
 
 
@@ -56,7 +55,7 @@ if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     flags.register_multi_flags_validator(
         ["workdir", "dry_run"],
-        lambda given: given["workdir"] is not None or bool(given["dry_run"]),
-        "Flag --workdir must have a value other than None.",
+        lambda given: bool(given["workdir"] or given["dry_run"]),
+        "Flag --workdir must name the folder of the run.",
     )
     app.run(main, argv=command_line(), flags_parser=parse_flags)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import flax.struct
+import jax
 import numpy as np
-from jax import Array as JaxArray
 from jaxtyping import Bool, Float, Int
 
 if TYPE_CHECKING:
     Array: TypeAlias = Any  # static checkers follow everything but arrays; beartype checks those in tests
 else:
-    Array = JaxArray | np.ndarray
+    Array = jax.Array | np.ndarray
 PyTree = Any
 
 # Names of source views. Temporal views need the pose network; "stereo" uses the rig's baseline.

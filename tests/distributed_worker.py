@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from absl import app, flags
 
 from robustdepth import train
-from robustdepth.methods.objective import Aux
+from robustdepth.methods.method import Aux
 from robustdepth.runtime import integrity, sharding
 from robustdepth.training import loop
 from robustdepth.training.optimizer import make_optimizer

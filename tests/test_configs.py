@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from configs import world_selective, world_structure
-from robustdepth.methods.objective import weight_at
+from robustdepth.methods.method import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.teachers.stereo_teacher import load_teacher

@@ -24,7 +24,8 @@ LAYERS = (  # top layer first; packages of one layer do not import each other
     ("geometry",),
     ("imaging",),
     ("interop",),
-    ("types", "numerics", "paths"),
+    ("numerics", "switches", "paths"),
+    ("types",),
     ("errors",),
 )
 HEIGHT = {package: -i for i, layer in enumerate(LAYERS) for package in layer}

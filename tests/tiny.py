@@ -4,7 +4,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
-from robustdepth.data.source import disparity_from, uses_truth
+from robustdepth.data.source import disparity_from
+from robustdepth.switches import uses_truth
 from robustdepth.types import STEREO, Batch, Camera
 
 

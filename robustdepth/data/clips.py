@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from robustdepth.data.images import read_image
+from robustdepth.data.images import BadImage, read_image
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError, nearest
 from robustdepth.types import NEXT, PREVIOUS, STEREO, Camera
@@ -44,6 +44,13 @@ class Frame:
         return self.clip, self.number, self.side
 
     @property
+    def file(self) -> pathlib.Path:
+        """Where the image lies. Raises BadImage for a frame that is a record of a packed dataset."""
+        if isinstance(self.image, int):
+            raise BadImage(f"{self.name} is record {self.image} of a packed dataset, no file.")
+        return self.image
+
+    @property
     def name(self) -> str:
         """As in split files: "folder frame l|r"."""
         return f"{self.clip} {self.number:010d} {self.side}"
@@ -60,8 +67,7 @@ class Recording:
 
 def read_file(frame: Frame, size: tuple[int, int]) -> np.ndarray:
     """`Recording.read` for frames that are image files. Raises BadImage."""
-    assert isinstance(frame.image, pathlib.Path)
-    return read_image(frame.image, size, frame.camera.size)
+    return read_image(frame.file, size, frame.camera.size)
 
 
 class Views(NamedTuple):

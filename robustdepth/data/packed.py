@@ -72,7 +72,8 @@ def _raw_reader(folder: pathlib.Path) -> Callable[[Frame, tuple[int, int]], np.n
 
 def _record(records: Sequence, frame: Frame, folder: pathlib.Path) -> Any:
     """Raises BadImage where a record's checksum does not match."""
-    assert isinstance(frame.image, int)
+    if not isinstance(frame.image, int):
+        raise BadImage(f"{frame.name} is the file {frame.image}, no record in {folder}.")
     try:
         return records[frame.image]
     except RuntimeError as error:

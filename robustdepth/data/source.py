@@ -12,6 +12,7 @@ from robustdepth.data.clips import Frame, Recording, pair_views
 from robustdepth.data.stereo.proxies import Proxies, open_proxies
 from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.camera import resize_camera
+from robustdepth.switches import uses, uses_proxy
 from robustdepth.types import STEREO
 
 RECORDINGS = {
@@ -78,7 +79,7 @@ class ViewSource:
         camera = resize_camera(target.camera, self._size)
         missing = np.zeros((*self._size, 3), np.uint8)
         stereo = any(name == STEREO and frame for name, frame in zip(self._names, sources, strict=True))
-        proxy = self._proxy(target, stereo) if self._proxies else (None, None)
+        proxy = self._proxy(self._proxies, target, stereo) if self._proxies else (None, None)
         return Example(
             target=self._read(target, self._size),
             sources=np.stack([self._read(frame, self._size) if frame else missing for frame in sources]),
@@ -92,12 +93,11 @@ class ViewSource:
             disparity_failed=proxy[1],
         )
 
-    def _proxy(self, target: Frame, stereo: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _proxy(self, proxies: Proxies, target: Frame, stereo: bool) -> tuple[np.ndarray, np.ndarray]:
         """The target's stored disparity and where it fails its check; nothing is known of a target without a pair."""
         if not stereo:
             return np.zeros(self._size, np.float32), np.zeros(self._size, bool)
-        assert self._proxies is not None
-        return self._proxies.read(target, self._size)
+        return proxies.read(target, self._size)
 
 
 def _distance(target: Frame, source: Frame | None) -> float:
@@ -129,23 +129,7 @@ TRUTH, SGM, FILES = "truth", "sgm", "files"
 
 def disparity_from(config: ConfigDict) -> str:
     """What fills `Batch.disparity` while data are loaded: TRUTH of the world, SGM, FILES, or nothing ("")."""
-    if config.task == "stereo" and config.loss.disparity:
+    if config.task == "stereo" and uses(config, "disparity"):
         return TRUTH
-    wanted = config.loss.hints if config.task == "stereo" else uses_proxy(config)
+    wanted = uses(config, "hints") if config.task == "stereo" else uses_proxy(config)
     return config.selective.proxy if wanted and config.selective.proxy in (TRUTH, SGM, FILES) else ""
-
-
-def uses_truth(config: ConfigDict) -> bool:
-    """Whether the procedural world's true depth and motion teach."""
-    terms = ("truth", "truth_shape", "truth_gradient", "truth_motion")
-    return config.task == "depth" and any(config.loss.get(term, 0.0) for term in terms)  # older configs have none
-
-
-def learns_metres(config: ConfigDict) -> bool:
-    """Whether the scale of depth is learned: from a stereo rig's baseline, the vehicle's speed, or true depth."""
-    return STEREO in config.data.views or bool(config.loss.get("velocity", 0.0) or config.loss.get("truth", 0.0))
-
-
-def uses_proxy(config: ConfigDict) -> bool:
-    """Whether a stereo method's disparity teaches the depth network."""
-    return config.task == "depth" and bool(config.loss.proxy)

@@ -21,12 +21,12 @@ from robustdepth.data.source import (
     Source,
     build_source,
     disparity_from,
-    uses_truth,
     world_count,
 )
 from robustdepth.data.stereo.sgm import add_sgm
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import disparity_range, stereo_disparity
+from robustdepth.switches import uses_truth
 from robustdepth.types import Batch, Camera
 
 

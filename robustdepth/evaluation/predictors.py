@@ -23,7 +23,7 @@ from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
-from robustdepth.types import Array, EvalSample, JaxArray
+from robustdepth.types import Array, EvalSample
 
 KINDS = ("depth", "inverse_depth")
 SUFFIXES = (".npy", ".npz", ".png")  # of maps, the finest first
@@ -84,12 +84,12 @@ class NetworkPredictor:
 
     def put(
         self, images: Sequence[UInt8[np.ndarray, "full_height full_width 3"]], count: int
-    ) -> UInt8[JaxArray, "batch full_height full_width 3"]:
+    ) -> UInt8[Array, "batch full_height full_width 3"]:
         """Images of one size on the devices, shared among them, the first one repeated up to `count`."""
         return jax.device_put(np.stack([*images, *[images[0]] * (count - len(images))]), self.sharding)
 
     def infer_full_size(
-        self, images: UInt8[JaxArray, "batch full_height full_width 3"]
+        self, images: UInt8[Array, "batch full_height full_width 3"]
     ) -> Float[np.ndarray, "batch height width"]:
         """Inverse depth of images that lie on the devices at their own size: `prepare` without host and camera.
 
@@ -122,8 +122,8 @@ class NetworkPredictor:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _prepare_on_device(
-    images: UInt8[JaxArray, "batch full_height full_width 3"], size: tuple[int, int], grey: bool
-) -> Float[JaxArray, "batch height width 3"]:
+    images: UInt8[Array, "batch full_height full_width 3"], size: tuple[int, int], grey: bool
+) -> Float[Array, "batch height width 3"]:
     resized = images.astype(jnp.float32)
     if images.shape[1:3] != size:
         resized = jnp.round(resize_image(resized, size))

@@ -1,7 +1,11 @@
 """What stands for depth: the network's sigmoid disparity (METHOD.md, notation), and disparity between two views."""
 
-from jaxtyping import Float
+from typing import NamedTuple
 
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from robustdepth.imaging.resize import resize_map
 from robustdepth.types import Array
 
 
@@ -15,6 +19,27 @@ def disparity_to_inverse_depth(
 ) -> Float[Array, "*shape"]:
     """1/D = 1/D_max + (1/D_min - 1/D_max) d: what evaluation resizes and what stereo disparity is proportional to."""
     return 1.0 / max_depth + (1.0 / min_depth - 1.0 / max_depth) * disparity
+
+
+class DepthRange(NamedTuple):
+    """The depths that a network can answer, in its unit."""
+
+    min_depth: float
+    max_depth: float
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "DepthRange":
+        return cls(config.model.min_depth, config.model.max_depth)
+
+    def depth(self, disparity: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Depth of a sigmoid disparity."""
+        return disparity_to_depth(disparity, self.min_depth, self.max_depth)
+
+    def full_depth(
+        self, disparity: Float[Array, "batch rows columns"], size: tuple[int, int]
+    ) -> Float[Array, "batch height width"]:
+        """Depth at `size` (height, width) of a disparity that may be coarser: it is enlarged before it is turned."""
+        return self.depth(resize_map(disparity, size))
 
 
 def stereo_disparity(

@@ -103,6 +103,7 @@ def augment(
     strength: tuple[float, float, float, float],
     grey: float,
     camera_effects: float = 0.0,
+    canonical_focal: float = 0.0,
 ) -> Views:
     """Random mirroring (p = 0.5), colour jitter (p = 0.5) and grey images (p = `grey`), drawn per sample.
 
@@ -111,6 +112,7 @@ def augment(
       flip: whether samples are mirrored at all.
       strength: brightness, contrast, saturation and hue jitter; all zero switches it off.
       grey: probability that the networks see a sample without colour.
+      canonical_focal: of the camera in whose metres the batch is, see `canonical`.
       camera_effects: strength of what cameras drawn at random do to the images, see `imaging.pipeline`.
     """
     flip_key, jitter_key, grey_key = jax.random.split(key, 3)
@@ -126,4 +128,4 @@ def augment(
     if grey > 0:
         colourless = jax.random.bernoulli(grey_key, grey, (size, 1, 1, 1, 1))
         seen = jnp.where(colourless, to_grey(seen), seen)
-    return Views(clean, seen[:, 0], seen[:, 1:])
+    return Views(canonical(clean, canonical_focal), seen[:, 0], seen[:, 1:])

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.methods.augment import augment
-from robustdepth.methods.objective import Aux, LossFn, apply
+from robustdepth.methods.forward import apply
+from robustdepth.methods.method import Aux, LossFn
 from robustdepth.types import Array, Batch, PyTree, Term
 
 

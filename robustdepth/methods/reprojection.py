@@ -1,30 +1,59 @@
 """Depth structure consistency: the self-supervised base of both papers (METHOD.md section 1).
 
-A depth is right when the neighbouring views, warped by it, rebuild the target: I_{s->t} = I_s<proj(D_t, T_{t->s}, K)>.
+A depth is right when the neighbouring views, warped by it, rebuild the target. With I the images, s a source, t the
+target, D the depth, d* = d / mean(d) the disparity over its mean, k the scales, n unit normal noise:
+
+    I_{s->t}    = I_s<proj(D_t, T_{t->s}, K)>
+    pe(a, b)    = 0.85 clip((1 - SSIM(a, b)) / 2, 0, 1) + 0.15 |a - b|, mean over channels
+    photometric = mean_k mean min(min_s pe(I_t, I_{s->t}), min_s pe(I_t, I_s) + 1e-5 n)
+    smoothness  = mean_k (mean |dx d*| exp(-|dx I_t|) + mean |dy d*| exp(-|dy I_t|)) / 2^k
+    geometric   = mean |D_{t->s} - D_s<.>| / (D_{t->s} + D_s<.>)
+    velocity    = mean | |T_{t->s}| - distance travelled |
+
 **[paper]** view synthesis and a photometric loss on it; **[ours]** the form of the error, the minimum over sources,
-auto-masking and smoothness, which follow Godard et al., ICCV 2019.
+auto-masking and smoothness, which follow Godard et al., ICCV 2019, geometric consistency and velocity.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from robustdepth.errors import UserError
 from robustdepth.geometry import se3
-from robustdepth.geometry.depth import disparity_to_depth
+from robustdepth.geometry.depth import DepthRange
 from robustdepth.geometry.warp import bilinear_sample, inside, reproject, synthesise
-from robustdepth.imaging.resize import resize_image, resize_map
+from robustdepth.imaging.resize import resize_image
 from robustdepth.imaging.retinex import decompose
 from robustdepth.imaging.ssim import moments
 from robustdepth.losses.consistency import geometric_consistency, masked_mean, velocity_error
 from robustdepth.losses.photometric import identity_error, photometric_error, select
 from robustdepth.losses.smoothness import smoothness
 from robustdepth.methods.augment import Views
+from robustdepth.methods.method import Terms
 from robustdepth.numerics import safe_norm
 from robustdepth.types import PREVIOUS, STEREO, TEMPORAL, Array, Batch, Term
 
 Motions = list[Array]  # per source, T_{target -> source} as Float [batch, 4, 4]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """config.reprojection, and what of the other sections counts here."""
+
+    depths: DepthRange
+    ssim_share: float  # of the photometric error; the rest is absolute difference
+    auto_mask: bool  # whether pixels that no motion explains better than standing still count nothing
+    min_reprojection: bool  # per pixel the best source; False: their mean
+    edges: str  # Retinex estimate whose illumination may carry depth edges; "": the image itself may
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Settings":
+        own = config.reprojection
+        edges = config.texture.illumination if own.smooth_edges == "illumination" else ""
+        return cls(DepthRange.of(config), own.ssim_share, own.auto_mask, own.min_reprojection, edges)
 
 
 def temporal_pairs(views: Views) -> tuple[Array, Array]:
@@ -55,7 +84,8 @@ def motions_of(batch: Batch, forward: Float[Array, "pairs 6"] | None) -> Motions
         if name == STEREO:
             motions.append(se3.stereo_motion(batch.baseline))
             continue
-        assert by_sample is not None
+        if by_sample is None:
+            raise UserError(f'the source view "{name}" needs a pose network, and none has looked at the batch.')
         vector = by_sample[:, pair]
         motion = se3.matrix_from_vector(vector[:, :3], vector[:, 3:])
         motions.append(se3.inverse(motion) if name == PREVIOUS else motion)
@@ -63,34 +93,29 @@ def motions_of(batch: Batch, forward: Float[Array, "pairs 6"] | None) -> Motions
     return motions
 
 
-def reprojection_terms(
-    disparities: Sequence[Array], motions: Motions, batch: Batch, config: ConfigDict, key: Array
-) -> tuple[dict[str, Term], dict[str, Term], dict[str, Array]]:
-    """The losses of section 1 for the four scales of one depth prediction.
+def terms(settings: Settings, disparities: Sequence[Array], motions: Motions, batch: Batch, key: Array) -> Terms:
+    """The losses of section 1 for the scales of one depth prediction: "photometric" and "smoothness", unweighted.
 
     Args:
       disparities: sigmoid disparities, scale k of size [batch, height / 2^k, width / 2^k].
       motions: T_{target -> source} per source.
       batch: float images, not jittered.
-      config: the whole config; `model` gives the depth range and `loss` the options.
       key: for the tie-breaking noise of the auto-mask.
 
     Returns:
-      losses ("photometric", "smoothness", unweighted), quantities to watch, and images of the first sample to show.
+      also quantities to watch, and images: "error" is the photometric error of the finest depth, 0 where none counts.
     """
-    size = batch.camera.size
+    share, minimum = settings.ssim_share, settings.min_reprojection
     target = moments(batch.target)
     sources = [batch.sources[:, s] for s in range(len(batch.source_names))]
-    share = config.loss.ssim_share
-    minimum = config.loss.min_reprojection
     still = None
-    if config.loss.auto_mask:
+    if settings.auto_mask:
         unwarped = [photometric_error(target, source, share) for source in sources]
         still = identity_error(unwarped, batch.source_valid, key, minimum=minimum)
-    edges = depth_edges(batch.target, config)
+    edges = depth_edges(batch.target, settings.edges)
     photometric, smooth, selections = [], [], []
     for scale, disparity in enumerate(disparities):
-        depth = disparity_to_depth(resize_map(disparity, size), config.model.min_depth, config.model.max_depth)
+        depth = settings.depths.full_depth(disparity, batch.camera.size)
         rebuilt = [synthesise(s, depth, batch.camera, motion)[0] for s, motion in zip(sources, motions, strict=True)]
         errors = [photometric_error(target, view, share) for view in rebuilt]
         selection = select(errors, still, batch.source_valid, minimum=minimum)
@@ -103,18 +128,16 @@ def reprojection_terms(
         "smoothness": Term(jnp.mean(jnp.stack(smooth)), jnp.float32(batch.target.shape[0])),
     }
     images = {"target": batch.target, "rebuilt": rebuilt[-1], "disparity": disparities[0], "error": selection.error}
-    return losses, watched(depth, selection, motions, batch), images
+    return Terms(losses, watched(depth, selection, motions, batch), images)
 
 
-def depth_edges(image: Float[Array, "batch height width 3"], config: ConfigDict) -> Array:
+def depth_edges(image: Float[Array, "batch height width 3"], illumination: str) -> Array:
     """The image whose edges may carry depth edges (1.4): the target, or **[ours]** three times its illumination.
 
     Illumination is what Retinex holds for structure: smooth where only texture changes. The factor makes up for its
-    blur.
+    blur. `illumination` names the Retinex estimate, "" the target itself.
     """
-    if config.loss.smooth_edges == "image":
-        return image
-    return 3.0 * decompose(image, config.texture.illumination).illumination
+    return 3.0 * decompose(image, illumination).illumination if illumination else image
 
 
 def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
@@ -138,7 +161,7 @@ def watched_depth(depth: Array) -> dict[str, Term]:
 
 
 def velocity_term(motions: Motions, batch: Batch) -> Term:
-    """How far the predicted motions are from the distance the vehicle travelled, where its speed is known (1.7)."""
+    """The term "velocity": how far motions are from the distance travelled, where speed is known (1.7)."""
     errors = [
         velocity_error(motion[:, :3, 3], batch.speed[:, s])
         for s, (motion, name) in enumerate(zip(motions, batch.source_names, strict=True))
@@ -148,19 +171,22 @@ def velocity_term(motions: Motions, batch: Batch) -> Term:
 
 
 def geometric_term(
-    depth: Array, motions: Motions, batch: Batch, depth_of: Callable[[Array], Array], seen_sources: Array
+    settings: Settings, disparity: Array, of_sources: Sequence[Array], motions: Motions, batch: Batch
 ) -> Term:
-    """Depth carried into each source against the depth predicted there (1.5) **[ours]**.
+    """The term "geometric": depth carried into each source against the depth predicted there (1.5) **[ours]**.
 
     No gradient reaches the sampled depth: it is sampled as an image, and every view is a target in its turn.
+    `disparity` is the target's finest, `of_sources` has that of each source; their stride may be more than one.
     """
-    terms = []
-    for s, motion in enumerate(motions):
+    found = []
+    size = batch.camera.size
+    depth = settings.depths.full_depth(disparity, size)
+    for s, (there, motion) in enumerate(zip(of_sources, motions, strict=True)):
         coordinates, carried = reproject(depth, batch.camera, motion)
-        sampled = bilinear_sample(depth_of(seen_sources[:, s])[..., None], coordinates)[..., 0]
-        valid = inside(coordinates, carried, batch.camera.size) & batch.source_valid[:, s, None, None]
-        terms.append(geometric_consistency(carried, sampled, valid))
-    return merge(terms)
+        sampled = bilinear_sample(settings.depths.full_depth(there, size)[..., None], coordinates)[..., 0]
+        valid = inside(coordinates, carried, size) & batch.source_valid[:, s, None, None]
+        found.append(geometric_consistency(carried, sampled, valid))
+    return merge(found)
 
 
 def merge(terms: Sequence[Term]) -> Term:

@@ -24,6 +24,7 @@ Both "independent" masks may be off **[ours]**. A mask that is off costs the sma
 source, and that of the unwarped stereo view, as in auto-masking (1.3). Without this cost both would always be off.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -34,14 +35,15 @@ from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, nearest
-from robustdepth.geometry.depth import disparity_to_depth, stereo_disparity
+from robustdepth.geometry.depth import DepthRange, stereo_disparity
 from robustdepth.geometry.se3 import stereo_motion
 from robustdepth.geometry.warp import synthesise
-from robustdepth.imaging.resize import resize_image, resize_map
+from robustdepth.imaging.resize import resize_image
 from robustdepth.imaging.ssim import moments
 from robustdepth.losses.consistency import masked_mean
 from robustdepth.losses.photometric import photometric_error
 from robustdepth.losses.smoothness import edge_aware
+from robustdepth.methods.method import Method, Terms
 from robustdepth.models.depth_net import DepthOutput
 from robustdepth.models.mask_decoder import OWN, PROXY, hard_masks
 from robustdepth.numerics import safe_div
@@ -53,6 +55,24 @@ UNKNOWN = 1000.0  # added to the error of a proxy that is not there
 FAILED, SMOOTH, HOLD = 0.1, 0.01, 0.001  # weights within the mask loss
 Plane = Float[Array, "batch height width"]
 Known = Bool[Array, "batch height width"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """config.selective, and what of the other sections counts here."""
+
+    depths: DepthRange
+    ssim_share: float  # of the photometric error
+    mode: str  # one of MODES
+    temperature: tuple[float, float]  # of the straight-through masks, at the start and at the end of the training
+    steps: int  # of the training
+    argmin_steps: float  # of the training in which depth learns by argmin masks
+
+    @classmethod
+    def of(cls, config: ConfigDict, learnt: nn.Module | None = None) -> "Settings":
+        own, steps = config.selective, config.optimizer.steps
+        ssim_share, argmin_steps = config.reprojection.ssim_share, own.argmin_share * steps
+        return cls(DepthRange.of(config), ssim_share, own.mask, tuple(own.temperature), steps, argmin_steps)
 
 
 class Errors(NamedTuple):
@@ -83,7 +103,7 @@ def stereo_there(batch: Batch) -> Bool[Array, "batch"]:
     return batch.source_valid[:, batch.source_names.index(STEREO)]
 
 
-def proxy_depth(batch: Batch, min_depth: float, max_depth: float) -> tuple[Plane, Known]:
+def proxy_depth(batch: Batch, depths: DepthRange) -> tuple[Plane, Known]:
     """The proxy's depth fx |baseline| / disparity in metres, clamped to the depth range, and where it is known.
 
     It is known where a sample has a stereo view, a baseline and a positive disparity; elsewhere depth means nothing.
@@ -104,7 +124,7 @@ def proxy_depth(batch: Batch, min_depth: float, max_depth: float) -> tuple[Plane
     known = (batch.disparity > 0) & jnp.isfinite(batch.disparity)
     known &= (stereo_there(batch) & (batch.baseline != 0))[:, None, None]
     depth = stereo_disparity(jnp.where(known, batch.disparity, 1.0), batch.camera.focal[:, 0], batch.baseline)
-    return lax.stop_gradient(jnp.clip(depth, min_depth, max_depth)), known
+    return lax.stop_gradient(jnp.clip(depth, *depths)), known
 
 
 def source_errors(batch: Batch, proxy: Plane, known: Known, own: Plane, ssim_share: float) -> Errors:
@@ -148,7 +168,8 @@ def binary_masks(
             raise UserError(f'config.selective.mask="{mode}": {nearest(mode, MODES)}')
         proxy = known if mode == OFF else (errors.proxy < errors.own).astype(jnp.float32)
         return Masks(jnp.stack([proxy, 1.0 - proxy], axis=-1), proxy, 1.0 - proxy, jnp.zeros_like(proxy))
-    assert logits is not None
+    if logits is None:
+        raise UserError(f'config.selective.mask="{mode}" needs the logits of a mask decoder, and there are none.')
     independent = mode == INDEPENDENT
     soften = nn.sigmoid if independent else nn.softmax
     draw = jax.random.logistic if independent else jax.random.gumbel
@@ -189,36 +210,34 @@ def proxy_loss(depth: Plane, proxy: Plane, taken: Known) -> Term:
     return masked_mean(jnp.log1p(jnp.abs(depth - proxy)), taken)
 
 
-def temperature_at(config: ConfigDict, step: Int[Array, ""]) -> Float[Array, ""]:
+def temperature_at(settings: Settings, step: Int[Array, ""]) -> Float[Array, ""]:
     """tau at a step: linear over the training between the two of config.selective.temperature (5.3)."""
-    start, end = config.selective.temperature
-    return start + (end - start) * jnp.clip(step.astype(jnp.float32) / config.optimizer.steps, 0.0, 1.0)
+    start, end = settings.temperature
+    return start + (end - start) * jnp.clip(step.astype(jnp.float32) / settings.steps, 0.0, 1.0)
 
 
-def masks_settle(config: ConfigDict, step: Int[Array, ""]) -> Bool[Array, ""]:
+def masks_settle(settings: Settings, step: Int[Array, ""]) -> Bool[Array, ""]:
     """Whether depth still learns by argmin masks, while the mask decoder learns to choose (5.7)."""
-    return step.astype(jnp.float32) < config.selective.argmin_share * config.optimizer.steps
+    return step.astype(jnp.float32) < settings.argmin_steps
 
 
-def mask_logits(output: DepthOutput, config: ConfigDict, size: tuple[int, int]) -> Array | None:
-    """The mask decoder's logits at full size; None where config.selective.mask is a mode that has none.
+def mask_logits(output: DepthOutput, mode: str, size: tuple[int, int]) -> Array | None:
+    """The mask decoder's logits at full size; None where `mode` (config.selective.mask) has none.
 
     Raises:
       UserError: the mode needs a mask decoder and the network has none.
     """
-    if config.selective.mask not in LEARNING:
+    if mode not in LEARNING:
         return None
     if output.mask is None:
         raise UserError(
-            f'config.selective.mask="{config.selective.mask}" needs a mask decoder, and the depth network has none: '
+            f'config.selective.mask="{mode}" needs a mask decoder, and the depth network has none: '
             'set config.model.mask_decoder="loss", or choose the mask "argmin" or "off".'
         )
     return resize_image(output.mask, size)
 
 
-def selective_terms(
-    output: DepthOutput, batch: Batch, config: ConfigDict, key: Array, step: Int[Array, ""]
-) -> tuple[dict[str, Term], dict[str, Term], dict[str, Array]]:
+def terms(settings: Settings, output: DepthOutput, batch: Batch, key: Array, step: Int[Array, ""]) -> Terms:
     """The losses of section 5.2 to 5.5 and 5.7 for one depth prediction, unweighted.
 
     Samples without a stereo view or without proxies count nothing.
@@ -226,7 +245,6 @@ def selective_terms(
     Args:
       output: of the depth network.
       batch: float images, not jittered, with `disparity` and perhaps `disparity_failed`.
-      config: the whole config; `selective`, the depth range and the number of steps count here.
       key: for the masks' noise.
       step: of the training.
 
@@ -238,24 +256,30 @@ def selective_terms(
     Raises:
       UserError: no stereo view, no proxies or proxies of another size, no mask decoder where one is needed.
     """
-    size, mode = batch.camera.size, config.selective.mask
-    depth_range = config.model.min_depth, config.model.max_depth
+    size, mode = batch.camera.size, settings.mode
     there = stereo_there(batch)
-    proxy, known = proxy_depth(batch, *depth_range)
-    depths = [disparity_to_depth(resize_map(d, size), *depth_range) for d in output.disparities]
-    errors = source_errors(batch, proxy, known, depths[0], config.loss.ssim_share)
-    masks = binary_masks(mask_logits(output, config, size), errors, mode, temperature_at(config, step), key)
+    proxy, known = proxy_depth(batch, settings.depths)
+    depths = [settings.depths.full_depth(d, size) for d in output.disparities]
+    errors = source_errors(batch, proxy, known, depths[0], settings.ssim_share)
+    masks = binary_masks(mask_logits(output, mode, size), errors, mode, temperature_at(settings, step), key)
     losses, chosen = {}, masks.proxy
     if mode in LEARNING:
         failed = jnp.zeros_like(known) if batch.disparity_failed is None else batch.disparity_failed
         losses["mask"] = mask_loss(masks, errors, failed, there, batch.target, mode)
-        chosen = jnp.where(masks_settle(config, step), binary_masks(None, errors, ARGMIN).proxy, chosen)
+        chosen = jnp.where(masks_settle(settings, step), binary_masks(None, errors, ARGMIN).proxy, chosen)
     taken = lax.stop_gradient(chosen) > 0.5  # sg(m_p): a mask that could shrink this loss would never take a proxy
-    terms = [proxy_loss(depth, proxy, taken) for depth in depths]
-    losses["proxy"] = Term(jnp.mean(jnp.stack([term.value for term in terms])), terms[0].count)
+    proxy_losses = [proxy_loss(depth, proxy, taken) for depth in depths]
+    losses["proxy"] = Term(jnp.mean(jnp.stack([term.value for term in proxy_losses])), proxy_losses[0].count)
     there_everywhere = jnp.broadcast_to(there[:, None, None], known.shape)
     watched = {"proxy_known": masked_mean(known.astype(jnp.float32), there_everywhere)}
     if mode != OFF:
         watched["mask_proxy"] = masked_mean(taken.astype(jnp.float32), known)
     images = {"proxy": jnp.where(known, 1.0 / proxy, 0.0), "mask": taken.astype(jnp.float32)}
-    return losses, watched, images
+    return Terms(losses, watched, images)
+
+
+METHOD = Method(
+    ("proxy",),
+    Settings.of,
+    lambda settings, seen, key: terms(settings, seen.output, seen.clean, key, seen.step),
+)

@@ -27,12 +27,15 @@ from robustdepth.losses.consistency import masked_mean
 from robustdepth.losses.photometric import photometric_error
 from robustdepth.losses.smoothness import smoothness
 from robustdepth.methods.augment import augment, mirror
-from robustdepth.methods.objective import Aux, LossFn, apply, uses, weight_at
+from robustdepth.methods.forward import apply
+from robustdepth.methods.method import Aux, LossFn, Terms, weighted_sum
 from robustdepth.numerics import safe_div
+from robustdepth.switches import uses
 from robustdepth.types import STEREO, Array, Batch, PyTree, Term
 
 # Of a network's heads, the best last, as Guo et al. (CVPR 2019) weigh GwcNet's four; fewer heads take the last ones.
 HEAD_WEIGHTS = (0.5, 0.5, 0.7, 1.0)
+TERMS = ("disparity", "photometric", "hints", "smoothness")
 CAMERAS = 5  # folded into the step's key
 
 
@@ -43,6 +46,14 @@ class Pair(NamedTuple):
     right: Float[Array, "batch height width 3"]
     known: Float[Array, "batch height width"]  # truth or hint in pixels, 0 where there is none
     there: Bool[Array, "batch height width"]  # pixels of samples that have a stereo view
+
+
+class Settings(NamedTuple):
+    """What the terms of a head depend on."""
+
+    terms: tuple[str, ...]  # those that have a weight
+    limit: float  # the largest disparity that the network can answer, pixels
+    ssim_share: float  # of the photometric error
 
 
 def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
@@ -58,26 +69,24 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
       UserError: where the config leaves the network nothing to learn from.
     """
     check_stereo(config)
-    limit = float(network.max_disparity)
-    share = config.loss.ssim_share
+    weighted = tuple(name for name in TERMS if uses(config, name))
+    settings = Settings(weighted, float(network.max_disparity), config.reprojection.ssim_share)
+    data, stereo, remat = config.data, config.stereo, config.model.remat
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         turned = batch.baseline < 0
-        views = augment(
-            mirror(batch, turned), key, flip=False, strength=tuple(config.data.jitter), grey=config.data.grey
-        )
+        views = augment(mirror(batch, turned), key, flip=False, strength=tuple(data.jitter), grey=data.grey)
         view = batch.source_names.index(STEREO)
         seen = views.seen_target, views.seen_sources[:, view]
-        if config.stereo.exposure or config.stereo.noise:
-            seen = unlike_cameras(*seen, jax.random.fold_in(key, CAMERAS), config.stereo.exposure, config.stereo.noise)
-        output, new_stats = apply(network, "stereo", params, stats, *seen, remat=config.model.remat)
+        if stereo.exposure or stereo.noise:
+            seen = unlike_cameras(*seen, jax.random.fold_in(key, CAMERAS), stereo.exposure, stereo.noise)
+        output, new_stats = apply(network, "stereo", params, stats, *seen, remat=remat)
         pair = pair_of(views.clean, view)
-        heads = [head_terms(disparity, pair, limit, share, config) for disparity in output.disparities]
-        losses = over_heads([losses for losses, _ in heads])
-        loss = sum(weight_at(config.loss[name], step) * term.value for name, term in losses.items())
-        images = {"target": pair.left, "disparity": output.disparities[-1] / limit}
+        heads = [head_terms(settings, disparity, pair) for disparity in output.disparities]
+        losses = over_heads([head.losses for head in heads])
+        images = {"target": pair.left, "disparity": output.disparities[-1] / settings.limit}
         shown = {name: mirrored(image, turned) for name, image in images.items()}
-        return loss, Aux(new_stats, losses, heads[-1][1], shown)
+        return weighted_sum(config.loss, losses, step), Aux(new_stats, losses, heads[-1].watched, shown)
 
     return loss_fn
 
@@ -148,38 +157,30 @@ def pair_of(clean: Batch, view: int) -> Pair:
     return Pair(clean.target, clean.sources[:, view], known, there)
 
 
-def head_terms(
-    disparity: Float[Array, "batch height width"], pair: Pair, limit: float, ssim_share: float, config: ConfigDict
-) -> tuple[dict[str, Term], dict[str, Term]]:
-    """Losses (unweighted, by name) and quantities to watch of one head's disparity.
-
-    Args:
-      disparity: of the left image, pixels.
-      limit: the largest disparity that the network can answer, pixels.
-      ssim_share: of the photometric error, see `losses.photometric`.
-      config: the whole config; only terms with a weight are computed.
-    """
+def head_terms(settings: Settings, disparity: Float[Array, "batch height width"], pair: Pair) -> Terms:
+    """Losses (unweighted) and quantities to watch of one head's disparity of the left image, in pixels."""
+    limit, share, wanted = settings.limit, settings.ssim_share, settings.terms
     losses, watched = {}, {"disparity_mean": masked_mean(disparity, pair.there)}
-    if uses(config, "disparity"):
+    if "disparity" in wanted:
         losses["disparity"] = supervised(disparity, pair, limit)
         watched |= errors_to_truth(disparity, pair)
-    if uses(config, "photometric", "hints"):
+    if "photometric" in wanted or "hints" in wanted:
         target = moments(pair.left)
-        error = photometric_error(target, matched(disparity, pair.right), ssim_share)
-    if uses(config, "photometric"):
+        error = photometric_error(target, matched(disparity, pair.right), share)
+    if "photometric" in wanted:
         # Pixels that the right camera does not see count nothing: no disparity rebuilds them.
         visible = lax.stop_gradient(in_right_image(disparity) & ~occluded(disparity)) & pair.there
         losses["photometric"] = masked_mean(error, visible)
         watched["visible"] = masked_mean(visible.astype(jnp.float32), pair.there)
-    if uses(config, "hints"):
-        of_hint = photometric_error(target, matched(pair.known, pair.right), ssim_share)
+    if "hints" in wanted:
+        of_hint = photometric_error(target, matched(pair.known, pair.right), share)
         usable = (pair.known > 0) & (pair.known < limit) & in_right_image(pair.known) & pair.there
         wins = usable & (of_hint < lax.stop_gradient(error))
         losses["hints"] = towards_hints(disparity, pair, wins)
         watched["hints_used"] = masked_mean(wins.astype(jnp.float32), pair.there)
-    if uses(config, "smoothness"):
+    if "smoothness" in wanted:
         losses["smoothness"] = smooth(disparity, pair)
-    return losses, watched
+    return Terms(losses, watched)
 
 
 def supervised(disparity: Float[Array, "batch height width"], pair: Pair, limit: float) -> Term:

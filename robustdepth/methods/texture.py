@@ -7,6 +7,8 @@ blended in, other light. What the depth of this view must obey is in `second_vie
 Every change takes `strength` (Float [batch], 0 to 1), which scales its amplitude; 0 leaves the sample as it is.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,58 +33,64 @@ SLOPE = 10.0  # of the mask's sigmoid
 START = 0.3  # of the curriculum
 
 
-def texture_view(
-    views: Views, config: ConfigDict, key: Array, step: Int[Array, ""]
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """config.texture, and what of the other sections counts here; `of` raises UserError for odd probabilities."""
+
+    illumination: str  # Retinex estimate
+    probabilities: tuple[float, ...]  # how often each of CHANGES happens
+    warmup: float  # steps over which the changes grow to full strength
+    grey: bool  # whether the network sees no colour
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Settings":
+        own = config.texture
+        probabilities = tuple(float(own[name]) for name in CHANGES)
+        if not all(0.0 <= p <= 1.0 for p in probabilities) or not any(probabilities):
+            shown = ", ".join(f"{name}={p:g}" for name, p in zip(CHANGES, probabilities, strict=True))
+            raise UserError(f"config.texture has {shown}: give probabilities within 0 to 1, at least one above 0.")
+        return cls(own.illumination, probabilities, own.warmup * config.optimizer.steps, config.data.grey >= 1.0)
+
+
+def view(
+    settings: Settings, views: Views, disparity: Array | None, key: Array, step: Int[Array, ""]
 ) -> Float[Array, "batch height width 3"]:
     """The target as the network sees it, colour jitter included, with its texture changed; no gradient passes.
 
-    Each change happens to a sample with its own probability, config.texture.missing, interfering and jitter; where none
-    would, one is drawn in proportion to these. Strength follows the `curriculum`. Grey networks get grey views.
+    Each change happens to a sample with its own probability; where none would, one is drawn in proportion to these.
+    Strength follows the `curriculum`. Networks that see grey images get grey views.
 
     Args:
       views: the batch; only `seen_target` is read.
-      config: the whole config; `texture` says what happens and how often.
+      disparity: of the target; changes nothing.
       key: the view is a pure function of it.
       step: of the training.
-
-    Raises:
-      UserError: probabilities outside [0, 1], or all 0.
     """
-    probabilities = probabilities_of(config)
-    choice_key, missing_key, interfering_key, jitter_key = jax.random.split(key, 4)
+    choice_key, *keys = jax.random.split(key, 1 + len(CHANGES))
     image = lax.stop_gradient(views.seen_target)
-    chosen = choose(choice_key, image.shape[0], probabilities)
-    strengths = dict(zip(CHANGES, jnp.where(chosen, curriculum(config, step), 0.0).T, strict=True))
-    reflectance, light = decompose(image, config.texture.illumination)
-    if config.texture.missing:
-        reflectance = missing_texture(reflectance, missing_key, strengths["missing"])
-    if config.texture.interfering:
-        reflectance = interfering_texture(reflectance, interfering_key, strengths["interfering"])
-    if config.texture.jitter:
-        light = jitter_illumination(light, jitter_key, strengths["jitter"])
+    chosen = choose(choice_key, image.shape[0], settings.probabilities)
+    missing, interfering, jitter = jnp.where(chosen, curriculum(settings.warmup, step), 0.0).T
+    happens = dict(zip(CHANGES, settings.probabilities, strict=True))
+    reflectance, light = decompose(image, settings.illumination)
+    if happens["missing"]:
+        reflectance = missing_texture(reflectance, keys[0], missing)
+    if happens["interfering"]:
+        reflectance = interfering_texture(reflectance, keys[1], interfering)
+    if happens["jitter"]:
+        light = jitter_illumination(light, keys[2], jitter)
     changed = recompose(reflectance, light)
-    return to_grey(changed) if config.data.grey >= 1.0 else changed
+    return to_grey(changed) if settings.grey else changed
 
 
-def probabilities_of(config: ConfigDict) -> tuple[float, ...]:
-    """How often each of `CHANGES` happens, checked."""
-    probabilities = tuple(float(config.texture[name]) for name in CHANGES)
-    if not all(0.0 <= p <= 1.0 for p in probabilities) or not any(probabilities):
-        shown = ", ".join(f"{name}={p:g}" for name, p in zip(CHANGES, probabilities, strict=True))
-        raise UserError(f"config.texture has {shown}: give probabilities within 0 to 1, at least one above 0.")
-    return probabilities
-
-
-def curriculum(config: ConfigDict, step: Int[Array, ""]) -> Float[Array, ""]:
-    """Strength of all changes: from 0.3 to 1, linearly, over the fraction `texture.warmup` of the training's steps.
+def curriculum(warmup: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Strength of all changes: from 0.3 to 1, linearly, over the first `warmup` steps of the training.
 
     It scales the share of cells that lose their texture, the opacity alpha of interfering texture, and log gamma, a - 1
     and n of the illumination; how often a change happens stays.
     """
-    steps = config.texture.warmup * config.optimizer.steps
-    if steps <= 0:
+    if warmup <= 0:
         return jnp.float32(1.0)
-    return START + (1.0 - START) * jnp.minimum(step.astype(jnp.float32) / steps, 1.0)
+    return START + (1.0 - START) * jnp.minimum(step.astype(jnp.float32) / warmup, 1.0)
 
 
 def choose(key: Array, batch: int, probabilities: tuple[float, ...]) -> Bool[Array, "batch changes"]:

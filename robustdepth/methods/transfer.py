@@ -19,9 +19,11 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_image
 from robustdepth.losses.distillation import masked_cosine_distance, masked_divergence
+from robustdepth.methods.method import Method, Terms
 from robustdepth.methods.selective import stereo_there
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN
 from robustdepth.numerics import safe_log
+from robustdepth.switches import TRANSFER_TERMS
 from robustdepth.types import Array, Batch, PyTree, Term
 
 STRIDE = 4  # of the stereo network's features
@@ -50,10 +52,10 @@ class Transfer(nn.Module):
         return geometry, log_distribution
 
 
-def transfer_for(config: ConfigDict, geometry_channels: int, bins: int) -> Transfer:
-    """The projections that the config's losses "transfer_feature" and "transfer_distribution" need."""
-    channels = geometry_channels if config.loss.transfer_feature else 0
-    return Transfer(channels, bins if config.loss.transfer_distribution else 0)
+def transfer_for(weights: ConfigDict, geometry_channels: int, bins: int) -> Transfer:
+    """The projections that "transfer_feature" and "transfer_distribution" need, where config.loss weighs these."""
+    channels = geometry_channels if weights.transfer_feature else 0
+    return Transfer(channels, bins if weights.transfer_distribution else 0)
 
 
 def init_transfer(transfer: Transfer, decoded_shapes: Mapping[int, tuple[int, ...]], key: Array) -> PyTree:
@@ -67,7 +69,7 @@ def student_stride(strides: Mapping[int, object]) -> int:
     return min(strides, key=lambda stride: abs(stride - STRIDE))
 
 
-def transfer_terms(transfer: Transfer, params: PyTree, decoded: dict[int, Array], batch: Batch) -> dict[str, Term]:
+def terms(transfer: Transfer, params: PyTree, decoded: dict[int, Array], batch: Batch) -> Terms:
     """How far the student's features are from the stereo network's (5.6), over the samples that have a stereo view.
 
     Args:
@@ -92,10 +94,17 @@ def transfer_terms(transfer: Transfer, params: PyTree, decoded: dict[int, Array]
     student = resize_image(decoded[student_stride(decoded)].astype(jnp.float32), grid)
     there = jnp.broadcast_to(stereo_there(batch)[:, None, None], (student.shape[0], *grid))
     geometry, log_distribution = transfer.apply({"params": params}, student)
-    losses = {}
+    losses: dict[str, Term] = {}
     if geometry is not None:
         losses["transfer_feature"] = masked_cosine_distance(geometry, lax.stop_gradient(batch.geometry), there)
     if log_distribution is not None:
         teacher = safe_log(lax.stop_gradient(batch.distribution).astype(jnp.float32), floor=1e-30)
         losses["transfer_distribution"] = masked_divergence(teacher, log_distribution, there)
-    return losses
+    return Terms(losses)
+
+
+METHOD = Method(
+    TRANSFER_TERMS,
+    lambda config, transfer: transfer,
+    lambda transfer, seen, key: terms(transfer, seen.params["transfer"], seen.output.decoded, seen.clean),
+)

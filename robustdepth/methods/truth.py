@@ -19,8 +19,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from robustdepth.errors import UserError
+from robustdepth.geometry.depth import DepthRange
 from robustdepth.losses.consistency import masked_mean
+from robustdepth.methods.method import Method, Seen, Terms
+from robustdepth.methods.reprojection import watched_depth
 from robustdepth.numerics import safe_div, safe_norm
+from robustdepth.switches import TRUTH_TERMS
 from robustdepth.types import TEMPORAL, Array, Term
 
 SKY_NEAREST = 70.0  # metres of the canonical camera
@@ -28,8 +33,8 @@ SCALES = 3
 TURNED = 10.0  # metres: a turn counts by how far it moves a point at this distance
 
 
-def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch height width"]) -> dict[str, Term]:
-    """The three losses, unweighted.
+def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch height width"]) -> Terms:
+    """The three losses, unweighted, and the spread of depth to watch.
 
     Args:
       depth: the network's, positive.
@@ -40,11 +45,12 @@ def terms(depth: Float[Array, "batch height width"], truth: Float[Array, "batch 
     error = jnp.log(depth) - jnp.log(jnp.where(surface, truth, SKY_NEAREST))
     count = jnp.sum(surface.astype(jnp.float32), axis=(1, 2), keepdims=True)
     mean = safe_div(jnp.sum(jnp.where(surface, error, 0.0), axis=(1, 2), keepdims=True), count, floor=1.0)
-    return {
+    losses = {
         "truth": masked_mean(jnp.where(sky, jnp.maximum(-error, 0.0), jnp.abs(error)), surface | sky),
         "truth_shape": masked_mean(jnp.abs(error - mean), surface),
         "truth_gradient": _gradient_term(error, surface),
     }
+    return Terms(losses, watched_depth(depth))
 
 
 def _gradient_term(error: Float[Array, "batch height width"], surface: Bool[Array, "batch height width"]) -> Term:
@@ -67,3 +73,16 @@ def motion_term(
             errors.append(safe_norm(moved) + TURNED / math.sqrt(2) * safe_norm(turned.reshape(-1, 9)))
             known.append(truth[:, s, 3, 3] > 0)
     return masked_mean(jnp.stack(errors), jnp.stack(known))
+
+
+def _of_step(depths: DepthRange, seen: Seen, key: Array) -> Terms:
+    clean = seen.clean
+    if clean.depth is None:
+        raise UserError("true depth teaches, and the batch has none: set config.data.world_share=1.0.")
+    found = terms(depths.full_depth(seen.output.disparities[0], clean.camera.size), clean.depth)
+    if clean.motion is None or not set(clean.source_names) & set(TEMPORAL):
+        return found
+    return found | Terms({"truth_motion": motion_term(seen.motions, clean.motion, clean.source_names)})
+
+
+METHOD = Method(TRUTH_TERMS, lambda config, learnt: DepthRange.of(config), _of_step)

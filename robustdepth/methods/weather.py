@@ -4,34 +4,51 @@
 drawn per sample, and `second_view` says what its depth must obey. Poses come from the clear views.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from robustdepth.conditions.spec import Spec, render_condition
-from robustdepth.data.source import learns_metres
-from robustdepth.geometry.depth import disparity_to_depth
+from robustdepth.conditions.spec import Spec, parse, render_condition
+from robustdepth.geometry.depth import DepthRange
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_map
 from robustdepth.methods.augment import Views
+from robustdepth.switches import learns_metres
 from robustdepth.types import Array
 
 TYPICAL = 15.0  # metres: geometric mean of the depth of a street image
 
 
-def weather_view(
-    spec: Spec, views: Views, disparity: Float[Array, "batch rows columns"], config: ConfigDict, key: Array
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """config.weather, and what of the other sections counts here."""
+
+    spec: Spec  # what may be drawn
+    depths: DepthRange
+    is_metric: bool  # whether the network's depth is in metres
+    grey: bool  # whether the network sees no colour
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Settings":
+        return cls(parse(config.weather.spec), DepthRange.of(config), learns_metres(config), config.data.grey >= 1.0)
+
+
+def view(
+    settings: Settings, views: Views, disparity: Float[Array, "batch rows columns"], key: Array, step: Int[Array, ""]
 ) -> Float[Array, "batch height width 3"]:
-    """The target as the network sees it, colour jitter included, under the weather that `spec` draws for each sample.
+    """The target as the network sees it, colour jitter included, under the weather that is drawn for each sample.
 
     Weather is rendered with the network's own depth, which gets no gradient from it. Early in the training that depth
-    is rough, and so is the weather. Networks that see grey images get grey weather.
+    is rough, and so is the weather. Networks that see grey images get grey weather. The step of the training changes
+    nothing.
     """
-    depth = resize_map(disparity_to_depth(disparity, config.model.min_depth, config.model.max_depth), config.image_size)
-    depth = in_metres(lax.stop_gradient(depth), is_metric=learns_metres(config))
-    image, _ = render_condition(spec, views.seen_target, depth, views.clean.camera, key)
-    return to_grey(image) if config.data.grey >= 1.0 else image
+    depth = resize_map(settings.depths.depth(disparity), views.clean.camera.size)
+    depth = in_metres(lax.stop_gradient(depth), settings.is_metric)
+    image, _ = render_condition(settings.spec, views.seen_target, depth, views.clean.camera, key)
+    return to_grey(image) if settings.grey else image
 
 
 def in_metres(depth: Float[Array, "batch height width"], is_metric: bool) -> Float[Array, "batch height width"]:

@@ -4,11 +4,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.build import build_encoder
 from robustdepth.models.efficientnet import lite0_norm
 from robustdepth.models.layers import HE_FAN_IN
+from robustdepth.types import Array
 
 
 class ResNetClassifier(nn.Module):

@@ -10,9 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.layers import HE_FAN_IN, batch_norm
+from robustdepth.types import Array
 
 _LAYOUT_2D = ("NHWC", "HWIO", "NHWC")
 _LAYOUT_3D = ("NDHWC", "DHWIO", "NDHWC")

@@ -7,7 +7,9 @@ disparity of 4 k pixels of the image.
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from robustdepth.types import Array
 
 STRIDE = 4  # of the features and of the volume
 

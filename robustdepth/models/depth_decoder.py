@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.imaging.resize import resize_image
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, reflect_pad, upsample
+from robustdepth.types import Array
 
 CHANNELS = (16, 32, 64, 128, 256)  # at strides 1, 2, 4, 8 and 16
 EXTRA_STRIDE = 2  # where the decoder merges what else it is given, unless it ends before

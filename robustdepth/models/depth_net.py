@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.layers import check_image_size
 from robustdepth.models.mask_decoder import hard_masks
+from robustdepth.types import Array
 
 
 class DepthOutput(NamedTuple):

@@ -7,10 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.depth_decoder import ReflectConv
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, fan_in_uniform
+from robustdepth.types import Array
 
 CHANNELS = 64  # of every fused map, as Depth Anything has for ViT-S; DPT's 256 are width = 4
 LINEAR = fan_in_uniform(1.0)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise
+from robustdepth.types import Array
 
 
 class Stage(NamedTuple):

@@ -13,11 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.errors import UserError
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, check_image_size, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
+from robustdepth.types import Array
 
 # Output of the weights that EdgeNets publishes for Cityscapes: its 19 training classes in their order, and the rest.
 CITYSCAPES_CLASSES = (

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.errors import UserError, nearest
 from robustdepth.models.espnet import ESPNetv2
 from robustdepth.models.segformer import SegFormer
 from robustdepth.models.vit import Dinov2
+from robustdepth.types import Array
 
 
 class WorldExpert(nn.Module):

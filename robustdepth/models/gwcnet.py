@@ -8,11 +8,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.conv3d import Conv3D, Hourglass, conv_norm
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
+from robustdepth.types import Array
 
 # Of the stages after the stem: blocks, width, stride, dilation. The last three make the features.
 _STAGES = ((3, 32, 1, 1), (16, 64, 2, 1), (3, 128, 1, 1), (3, 128, 1, 2))

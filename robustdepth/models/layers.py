@@ -7,9 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.errors import UserError
+from robustdepth.types import Array
 
 STRIDES = (2, 4, 8, 16, 32)  # of the features that every encoder returns
 

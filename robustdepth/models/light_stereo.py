@@ -5,11 +5,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.conv3d import Conv3D, conv_norm
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise, upsample
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD, ResidualBlock
+from robustdepth.types import Array
 
 _WIDTHS = (16, 32, 48, 64)  # of the features at strides 2, 4, 8 and 16
 _MATCHING = 64  # channels that are correlated

@@ -5,10 +5,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.depth_decoder import ReflectConv, u_net
 from robustdepth.models.layers import HEAD_FAN_IN
+from robustdepth.types import Array
 
 PROXY, OWN = 0, 1  # channels: the stereo method's depth, the network's own
 

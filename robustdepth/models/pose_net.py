@@ -4,9 +4,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, check_image_size
+from robustdepth.types import Array
 
 
 class PoseHead(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_image
@@ -13,6 +13,7 @@ from robustdepth.models.efficientnet import DepthwiseConv
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, check_image_size, fan_in_uniform, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
 from robustdepth.models.vit import attend, layer_norm
+from robustdepth.types import Array
 
 LINEAR = fan_in_uniform(1.0)
 EPSILON = 1e-5  # of every layer norm, as in Hugging Face's implementation

@@ -5,10 +5,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.models.depth_decoder import u_net
 from robustdepth.models.layers import HEAD_FAN_IN, check_image_size
+from robustdepth.types import Array
 
 
 class SegmentationDecoder(nn.Module):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.errors import UserError
 from robustdepth.models.cost_volume import (
@@ -21,6 +21,7 @@ from robustdepth.models.cost_volume import (
 from robustdepth.models.gwcnet import GwcAggregation, GwcFeatures
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, check_image_size
 from robustdepth.models.light_stereo import LightAggregation, LightFeatures
+from robustdepth.types import Array
 
 _MULTIPLE = 16  # of max_disparity: the hourglasses halve the bins twice
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from robustdepth.imaging.resize import resize_image
 from robustdepth.models.layers import check_image_size, fan_in_uniform, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
+from robustdepth.types import Array
 
 PATCH = 14  # pixels that a token is wide, after the image was resized to 14/16 of its size
 STRIDE = 16

@@ -12,8 +12,8 @@ from PIL import Image
 from robustdepth.conditions.spec import parse, render_condition
 from robustdepth.geometry.depth import disparity_to_inverse_depth
 from robustdepth.imaging.colormap import ColorRange, colorize
+from robustdepth.methods import texture
 from robustdepth.methods.augment import Views, to_float
-from robustdepth.methods.texture import CHANGES, texture_view
 from robustdepth.models.build import build_depth_net
 from robustdepth.prediction.sheet import contact_sheet
 from robustdepth.runtime import sharding
@@ -72,13 +72,14 @@ def states(model: DepthModel, scenes: Sequence[int], conditions: Sequence[str]) 
     from robustdepth.world.generate import render_examples
 
     config = model.config.copy_and_resolve_references()
-    config.texture.update(dict.fromkeys(CHANGES, 1.0))
+    config.texture.update(dict.fromkeys(texture.CHANGES, 1.0))
     size = model.image_size
     batch, truth = render_examples(np.array(scenes), seed=SEED, split="evaluation", size=size, views=())
     batch = to_float(batch)
     images = {"clear": batch.target}
     last = jnp.int32(config.optimizer.steps)
-    images["texture"] = texture_view(Views(batch, batch.target, batch.sources), config, jax.random.key(0), last)
+    seen = Views(batch, batch.target, batch.sources)
+    images["texture"] = texture.view(texture.Settings.of(config), seen, None, jax.random.key(0), last)
     for name in conditions:
         spec, depth = parse(f"{name}(0.7-0.7)"), truth.depth[:, 0]
         images[name], _ = render_condition(spec, batch.target, depth, batch.camera, jax.random.key(1))

@@ -6,9 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from robustdepth.data.source import uses_truth
 from robustdepth.errors import UserError, nearest
 from robustdepth.runtime.files import replacing
+from robustdepth.switches import SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
@@ -20,7 +20,7 @@ CHOICES = {
     "model.mask_decoder": ("none", "loss", "concatenated"),
     "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
-    "loss.smooth_edges": ("image", "illumination"),
+    "reprojection.smooth_edges": ("image", "illumination"),
     "semantics.graph": ("learned", "fixed", "none"),
     "stereo.network": ("light", "gwcnet_g"),
     "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
@@ -30,6 +30,14 @@ POSITIVE = (
     *("batch_size", "optimizer.steps", "optimizer.accumulate"),
     *("log.every", "log.images_every", "checkpoint.every", "checkpoint.keep"),
 )
+# Where older configs keep what has moved since: their key, and today's.
+MOVED = {
+    "loss.ssim_share": "reprojection.ssim_share",
+    "loss.auto_mask": "reprojection.auto_mask",
+    "loss.min_reprojection": "reprojection.min_reprojection",
+    "loss.smooth_edges": "reprojection.smooth_edges",
+    "loss.bidirectional": "second_view.bidirectional",
+}
 # What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
 FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
 
@@ -89,16 +97,15 @@ def check(config: ConfigDict) -> None:
 
 def check_second_views(config: ConfigDict) -> None:
     """Refuses options of the texture view and of the semantic expert that leave nothing to do, or nothing to read."""
-    texture, semantics, loss = config.texture, config.semantics, config.loss
-    has_texture = loss.texture_photometric or loss.texture_consistency
-    if has_texture and not (texture.missing or texture.interfering or texture.jitter):
+    texture, semantics = config.texture, config.semantics
+    if uses_view(config, "texture") and not (texture.missing or texture.interfering or texture.jitter):
         raise UserError(
             "config.texture switches missing, interfering and jitter all off, but a texture loss has a weight: give "
             "one of them a probability, or set config.loss.texture_photometric and texture_consistency to 0."
         )
-    if not (loss.semantics_edge or loss.semantics_node or loss.semantics_anchor):
+    if not uses(config, *SEMANTIC_TERMS):
         return
-    has_second = has_texture or loss.weather_photometric or loss.weather_consistency
+    has_second = uses_view(config, "texture") or uses_view(config, "weather")
     if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
         raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
     if tuple(semantics.views) == ("perturbed",) and not has_second:
@@ -124,7 +131,7 @@ def check_stereo(config: ConfigDict) -> None:
     selective, loss, mask_decoder = config.selective, config.loss, config.model.mask_decoder
     if config.stereo.max_disparity % 16 or config.stereo.max_disparity < 0:
         raise UserError(f"config.stereo.max_disparity={config.stereo.max_disparity} must be a multiple of 16, or 0.")
-    if config.task != "depth" or not (loss.proxy or loss.transfer_feature or loss.transfer_distribution):
+    if not (uses_proxy(config) or uses_transfer(config)):
         return
     if STEREO not in config.data.views:
         raise UserError(
@@ -201,8 +208,17 @@ def read(workdir: pathlib.Path) -> ConfigDict:
 
 
 def from_json(text: str) -> ConfigDict:
-    """A config written as JSON, whose lists come back as tuples."""
-    return ConfigDict(_tuples(json.loads(text)))
+    """A config written as JSON by this version or an older one; lists come back as tuples."""
+    return ConfigDict(upgrade(_tuples(json.loads(text))))
+
+
+def upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """The nested values of a config, with those that an older version kept elsewhere where they are now."""
+    for old, new in MOVED.items():
+        (old_section, old_name), (section, name) = old.split("."), new.split(".")
+        if old_name in values.get(old_section, {}):
+            values.setdefault(section, {})[name] = values[old_section].pop(old_name)
+    return values
 
 
 def _tuples(value: Any) -> Any:

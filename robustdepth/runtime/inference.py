@@ -22,7 +22,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from robustdepth.data.images import resize_image
-from robustdepth.data.source import learns_metres
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import metres_factor
 from robustdepth.geometry.depth import disparity_to_inverse_depth
@@ -30,7 +29,8 @@ from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime.bundle import read_model
-from robustdepth.types import Array, Camera, JaxArray, PyTree
+from robustdepth.switches import learns_metres
+from robustdepth.types import Array, Camera, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +119,14 @@ def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
 
 # Networks are frozen dataclasses: as static arguments, equal ones share one compilation.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _inverse_depth(
-    network: nn.Module, min_depth: float, max_depth: float, variables: PyTree, images: JaxArray
-) -> Array:
+def _inverse_depth(network: nn.Module, min_depth: float, max_depth: float, variables: PyTree, images: Array) -> Array:
     output: Any = network.apply(variables, images, train=False)
     height, width = images.shape[1:3]
     return disparity_to_inverse_depth(resize_map(output.disparities[0], (height, width)), min_depth, max_depth)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _relative_pose(network: nn.Module, variables: PyTree, first: JaxArray, second: JaxArray) -> Array:
+def _relative_pose(network: nn.Module, variables: PyTree, first: Array, second: Array) -> Array:
     vector: Any = network.apply(variables, first, second, train=False)
     return matrix_from_vector(vector[..., :3], vector[..., 3:])
 

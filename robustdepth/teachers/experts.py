@@ -26,7 +26,7 @@ from robustdepth.models.build import build_segmentation_net
 from robustdepth.models.experts import WORLD, WorldExpert, build_expert, nearest_stride
 from robustdepth.runtime import sharding
 from robustdepth.runtime.bundle import BUNDLED_EXPERT, read_bundle
-from robustdepth.types import Array, Batch, JaxArray, PyTree
+from robustdepth.types import Array, Batch, PyTree
 
 LOADERS = {
     "dinov2_vits14": load_vit,
@@ -68,7 +68,7 @@ class Expert:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _features(module: nn.Module, stride: int, variables: PyTree, images: JaxArray) -> Float[Array, "batch h w c"]:
+def _features(module: nn.Module, stride: int, variables: PyTree, images: Array) -> Float[Array, "batch h w c"]:
     images = images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
     features: Any = module.apply(variables, images)
     return features[stride].astype(jnp.float32)

@@ -23,7 +23,7 @@ from robustdepth.models.build import DTYPES
 from robustdepth.models.stereo_net import STEREO_NETWORKS, StereoOutput
 from robustdepth.runtime import sharding
 from robustdepth.runtime.bundle import BUNDLED_STEREO, read_model
-from robustdepth.types import STEREO, Array, Batch, JaxArray, PyTree
+from robustdepth.types import STEREO, Array, Batch, PyTree
 
 STRIDE = 4  # of the geometry features and the distribution
 MULTIPLE = 16  # of height and width, which a StereoNet needs
@@ -146,7 +146,7 @@ def _resized(images: Array, size: tuple[int, int]) -> Array:
     return resize_image(_in_float(jnp.asarray(images)), size)
 
 
-def _in_float(images: JaxArray) -> JaxArray:
+def _in_float(images: Array) -> Array:
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
 
 

@@ -5,15 +5,18 @@ checkpoints, which all write together.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 from clu.parameter_overview import get_parameter_overview
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from robustdepth.data.median import median_depth_map
@@ -64,7 +67,8 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
         with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer:
             state = start(experiment, stream, checkpointer, workdir.path)
             profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
-            loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer, profiler)
+            progress = Progress(int(state.step), config.optimizer.steps, config.batch_size)
+            loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer, profiler, progress)
             with memory_errors_explained(config):
                 step = loop.run(state)
         if step == config.optimizer.steps:
@@ -116,24 +120,32 @@ def save_median(config: ConfigDict, workdir: pathlib.Path) -> None:
         np.savez_compressed(path, depth=depth, origin=origin)
 
 
+class _Done(NamedTuple):
+    """A step that runs, or has run, on the devices, and what it was given."""
+
+    step: int
+    log: StepLog
+    batch: Batch
+
+
+@dataclasses.dataclass
 class _Loop:
-    def __init__(self, config, workdir, mesh, experiment, stream, checkpointer, profiler):
-        self.config: ConfigDict = config
-        self.workdir: Workdir = workdir
-        self.mesh = mesh
-        self.experiment: Experiment = experiment
-        self.stream: Stream = stream
-        self.checkpointer: Checkpointer = checkpointer
-        self.profiler: Profiler = profiler
-        self.stop = False  # set by SIGTERM, in a job of one process
-        self.writer: MetricWriter | None = None  # of process 0
-        self.seconds_idle = 0.0  # in which the devices may have waited for recordings to be read
-        self.alarmed: set[str] = set()  # quantities that looked wrong in the last period
+    config: ConfigDict
+    workdir: Workdir
+    mesh: Mesh
+    experiment: Experiment
+    stream: Stream
+    checkpointer: Checkpointer
+    profiler: Profiler
+    progress: Progress
+    stop: bool = False  # set by SIGTERM, in a job of one process
+    writer: MetricWriter | None = None  # of process 0
+    seconds_idle: float = 0.0  # in which the devices may have waited for recordings to be read
+    alarmed: set[str] = dataclasses.field(default_factory=set)  # quantities that looked wrong in the last period
 
     def run(self, state: TrainState) -> int:
         """Runs to the last step, or to SIGTERM; returns the step reached, whose checkpoint is being written."""
         first, last = int(state.step), self.config.optimizer.steps
-        self.progress = Progress(first, last, self.config.batch_size)
         with contextlib.ExitStack() as stack:
             if jax.process_count() == 1:  # else JAX waits for SIGTERM and tells the other processes
                 before = signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -150,20 +162,20 @@ class _Loop:
         return self.stop if jax.process_count() == 1 else distributed.stop_agreed(step)
 
     def _steps(self, state: TrainState, first: int, last: int) -> TrainState:
-        pending: tuple[int, StepLog, Batch] | None = None
+        pending: _Done | None = None
         for step in range(first + 1, last + 1):  # `step` counts the updates done once this one is
-            batch = sharding.put_batch(self._next(pending and pending[1]), self.mesh, self.stream.world_count)
+            batch = sharding.put_batch(self._next(pending), self.mesh, self.stream.world_count)
             position = self.stream.get_state()
             if step == first + 1:
                 self._meet_compiled(state, batch)
             state, log = self.profiler.run(step, self.experiment.step, state, batch)
             if pending is not None:  # read one step late, so that the devices never wait for the host
-                self._after(*pending)
-            pending = (step, log, batch)
+                self._after(pending)
+            pending = _Done(step, log, batch)
             stops = self._stops(step)
             ends = step == last or stops
             if ends or step % self.config.log.every == 0 or step == first + 1:
-                self._after(*pending)
+                self._after(pending)
                 pending = None
                 self._report(step, log)
             if ends or step % self.config.checkpoint.every == 0:
@@ -172,11 +184,11 @@ class _Loop:
                 break
         return state
 
-    def _next(self, running: StepLog | None) -> Batch:
+    def _next(self, running: _Done | None) -> Batch:
         """The next batch; counts what the devices may have waited for it, having ended the running step meanwhile."""
         before = self.stream.seconds_waited
         batch = next(self.stream)
-        if running is None or running.ok.is_ready():
+        if running is None or running.log.ok.is_ready():
             self.seconds_idle += self.stream.seconds_waited - before
         return batch
 
@@ -190,13 +202,13 @@ class _Loop:
             lower(state, batch).compile()
         distributed.meet()
 
-    def _after(self, step: int, log: StepLog, batch: Batch) -> None:
-        values = self.progress.add(log)
-        if not bool(log.ok):
-            path = self._keep_bad(distributed.collect(batch), step)
-            logging.warning("step %d was not finite and is skipped; its batch is kept in %s", step, path)
+    def _after(self, done: _Done) -> None:
+        values = self.progress.add(done.log)
+        if not bool(done.log.ok):
+            path = self._keep_bad(distributed.collect(done.batch), done.step)
+            logging.warning("step %d was not finite and is skipped; its batch is kept in %s", done.step, path)
             limit = self.config.health.max_skipped_in_row
-            health.stop_if_hopeless(int(log.skipped_in_row), step, values, path, limit)
+            health.stop_if_hopeless(int(done.log.skipped_in_row), done.step, values, path, limit)
 
     def _keep_bad(self, batch: Batch, step: int) -> pathlib.Path:
         kept = health.save_bad_batch(batch, step, self.workdir.path) if distributed.is_first() else None

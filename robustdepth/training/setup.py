@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import reduce
-from operator import or_
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,16 +13,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from robustdepth.data.expert_cache import ExpertCache
-from robustdepth.data.source import uses_proxy
 from robustdepth.interop.convert import load_pretrained
 from robustdepth.methods.expert_training import make_segmentation_loss
-from robustdepth.methods.objective import make_loss_fn, uses_semantics, uses_transfer
+from robustdepth.methods.method import LossFn
+from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
 from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
 from robustdepth.runtime import sharding
 from robustdepth.runtime.init_from import init_from
+from robustdepth.switches import uses_proxy, uses_semantics, uses_transfer
 from robustdepth.teachers.experts import load_expert, open_expert_cache
 from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
@@ -88,55 +88,58 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     teachings = build_teachings(config, networks, mesh)
     optimizer = make_optimizer(config)
 
-    def all_variables() -> dict[str, PyTree]:
-        return reduce(or_, [teaching.init() for teaching in teachings.values()], init_variables(config, networks))
+    def draw() -> dict[str, PyTree]:
+        learnt = {name: {"params": teaching.init()} for name, teaching in teachings.items() if teaching.init}
+        return init_variables(config, networks) | learnt
 
-    shapes = jax.eval_shape(lambda: make_state(config, all_variables(), optimizer))
+    shapes = jax.eval_shape(lambda: make_state(config, draw(), optimizer))
     places = sharding.shardings_by_rules(shapes, config.sharding.rules, mesh)
     template = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
 
     def initial_state() -> TrainState:
-        if config.task == "stereo" and config.stereo.pretrained:
-            variables = {"stereo": read_pretrained(config.stereo)}
-            return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
-        if config.init_from:
-            variables, lines = init_from(config.init_from, jax.jit(all_variables)())
-            print("\n".join(lines))
-            return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
-        if not (config.model.pretrained or config.model.pose_pretrained):
-            return jax.jit(lambda: make_state(config, all_variables(), optimizer), out_shardings=places)()
-        variables = jax.jit(all_variables)()
-        main = next(iter(networks))
-        filled, pose, reports = load_pretrained(config.model, variables[main], variables.get("pose"))
-        variables |= {main: filled} | ({"pose": pose} if pose is not None else {})
-        for report in reports:
-            print(report)
-        return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(variables)
+        loaded = load_variables(config, draw)
+        if loaded is None:  # every device draws what it holds
+            return jax.jit(lambda: make_state(config, draw(), optimizer), out_shardings=places)()
+        return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(loaded)
 
-    if config.task == "segmentation":
-        loss_fn = make_segmentation_loss(config, networks["segmentation"])
-    elif config.task == "stereo":
-        loss_fn = make_stereo_loss(config, networks["stereo"])
-    else:
-        learnt: dict[str, Any] = {name: teaching.module for name, teaching in teachings.items()}
-        loss_fn = make_loss_fn(config, networks["depth"], networks.get("pose"), **learnt)
     split, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     step = jax.jit(
-        make_step(config, loss_fn, optimizer, shards=mesh.size),
+        make_step(config, make_loss(config, networks, teachings), optimizer, shards=mesh.size),
         in_shardings=(places, split),
         out_shardings=(places, StepLog._make((whole, whole, whole, split))),  # ok, skipped_in_row, terms, images
         donate_argnums=0,
     )
     if not teachings:
         return Experiment(template, initial_state, step)
-
-    def teach(batch: Batch) -> Batch:
-        for teaching in teachings.values():
-            batch = teaching.teach(batch)
-        return batch
-
     caches = [teaching.cache for teaching in teachings.values() if teaching.cache]
-    return Experiment(template, initial_state, TaughtStep(step, teach), caches[0] if caches else None)
+    taught = TaughtStep(step, tuple(teaching.teach for teaching in teachings.values()))
+    return Experiment(template, initial_state, taught, caches[0] if caches else None)
+
+
+def load_variables(config: ConfigDict, draw: Callable[[], dict[str, PyTree]]) -> dict[str, PyTree] | None:
+    """Variables of which some come from weight files, the others drawn; None where the config names no file."""
+    if config.task == "stereo" and config.stereo.pretrained:
+        return {"stereo": read_pretrained(config.stereo)}
+    if config.init_from:
+        variables, lines = init_from(config.init_from, jax.jit(draw)())
+        print(*lines, sep="\n")
+        return variables
+    if not (config.model.pretrained or config.model.pose_pretrained):
+        return None
+    variables = jax.jit(draw)()
+    filled, pose, reports = load_pretrained(config.model, variables[config.task], variables.get("pose"))
+    print(*reports, sep="\n")
+    return variables | {config.task: filled} | ({"pose": pose} if pose is not None else {})
+
+
+def make_loss(config: ConfigDict, networks: Mapping[str, nn.Module], teachings: Mapping[str, "Teaching"]) -> LossFn:
+    """The objective of the config's task."""
+    if config.task == "segmentation":
+        return make_segmentation_loss(config, networks["segmentation"])
+    if config.task == "stereo":
+        return make_stereo_loss(config, networks["stereo"])
+    learnt = {name: teaching.module for name, teaching in teachings.items()}
+    return make_loss_fn(config, networks["depth"], networks.get("pose"), learnt)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +147,10 @@ class TaughtStep:
     """The step of a student whose teachers complete the batch first, by programs of their own."""
 
     student_step: Any  # jitted
-    teach: Callable[[Batch], Batch]
+    teachers: tuple[Callable[[Batch], Batch], ...]
+
+    def teach(self, batch: Batch) -> Batch:
+        return reduce(lambda taught, teach: teach(taught), self.teachers, batch)
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
         return self.student_step(state, self.teach(batch))
@@ -157,17 +163,17 @@ class TaughtStep:
 class Teaching(NamedTuple):
     """A frozen network that teaches, and what learns beside it."""
 
-    module: nn.Module | None  # what compares the teacher with the student, where that has parameters
-    init: Callable[[], dict[str, PyTree]]  # its random variables
     teach: Callable[[Batch], Batch]  # adds what the teacher sees to a batch that lacks it
+    module: nn.Module | None = None  # what compares the teacher with the student, where that has parameters
+    init: Callable[[], PyTree] | None = None  # its random parameters
     cache: ExpertCache | None = None
 
 
 def build_teachings(config: ConfigDict, networks: Mapping[str, nn.Module], mesh: Mesh) -> dict[str, Teaching]:
-    """The teachers of the config, by the names that `make_loss_fn` has for their modules."""
+    """The teachers of the config, by the names of the methods that learn from them."""
     teachings = {}
     if uses_semantics(config):
-        teachings["graph"] = semantic_teaching(config, networks["depth"], mesh)
+        teachings["semantics"] = semantic_teaching(config, networks["depth"], mesh)
     if uses_transfer(config) or (uses_proxy(config) and config.selective.proxy == "stereo_net"):
         teachings["transfer"] = stereo_teaching(config, networks["depth"], mesh)
     return teachings
@@ -187,14 +193,14 @@ def stereo_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Tea
     with_features = uses_transfer(config)
     teacher = load_teacher(config.selective.teacher, tuple(config.image_size), mesh, transfer=with_features)
     if not with_features:
-        return Teaching(None, dict, teacher.teach)
-    transfer = transfer_for(config, *teacher.shapes(tuple(config.image_size)))
+        return Teaching(teacher.teach)
+    transfer = transfer_for(config.loss, *teacher.shapes(tuple(config.image_size)))
 
-    def init() -> dict[str, PyTree]:
+    def init() -> PyTree:
         key = jax.random.fold_in(jax.random.key(config.seed), TRANSFER)
-        return {"transfer": {"params": init_transfer(transfer, decoded_shapes(config, depth_net), key)}}
+        return init_transfer(transfer, decoded_shapes(config, depth_net), key)
 
-    return Teaching(transfer, init, teacher.teach)
+    return Teaching(teacher.teach, transfer, init)
 
 
 def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
@@ -203,10 +209,11 @@ def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> T
     expert = load_expert(config.semantics, tuple(config.image_size), mesh)
     expert_shape = expert.shape(image)
     student_shape = decoded_shapes(config, depth_net)[config.semantics.stride]
+    graph = graph_for(config.semantics, expert_shape[-1])
 
-    def init() -> dict[str, PyTree]:
+    def init() -> PyTree:
         key = jax.random.fold_in(jax.random.key(config.seed), GRAPH)
-        return {"semantics": {"params": init_graph(config, student_shape, expert_shape, key)}}
+        return init_graph(graph, student_shape, expert_shape, key)
 
     cache = open_expert_cache(config, expert) if config.semantics.cache else None
-    return Teaching(graph_for(config, expert_shape[-1]), init, expert.teach, cache)
+    return Teaching(expert.teach, graph, init, cache)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from robustdepth.methods.objective import Aux, LossFn
+from robustdepth.methods.method import Aux, LossFn
 from robustdepth.numerics import all_finite
 from robustdepth.types import Array, Batch, PyTree, Term, TrainState
 

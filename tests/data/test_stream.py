@@ -8,6 +8,7 @@ import pytest
 
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError
+from robustdepth.geometry.depth import DepthRange
 from robustdepth.methods.selective import proxy_depth
 from robustdepth.runtime import config as configs
 from robustdepth.types import Batch, Camera
@@ -71,7 +72,7 @@ def test_true_proxies_are_the_worlds_own_depth():
     config.loss.proxy, config.selective.proxy, config.selective.mask = 0.1, "truth", "off"
     configs.check(config)
     batch = next(train_stream(config))
-    proxy, known = proxy_depth(batch, 0.1, 100.0)
+    proxy, known = proxy_depth(batch, DepthRange(0.1, 100.0))
     numbers, size = np.arange(config.batch_size), tuple(config.image_size)
     _, truth = render_examples(numbers, seed=config.seed, split="train", size=size, views=("stereo",))
     assert bool(known.all())

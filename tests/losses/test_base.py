@@ -12,8 +12,8 @@ from robustdepth.imaging.ssim import moments
 from robustdepth.losses.photometric import MISSING, identity_error, photometric_error, select
 from robustdepth.losses.smoothness import smoothness
 from robustdepth.methods.augment import augment, mirror, to_float
-from robustdepth.methods.objective import weight_at
-from robustdepth.methods.reprojection import depth_edges
+from robustdepth.methods.method import weight_at
+from robustdepth.methods.reprojection import Settings, depth_edges
 from robustdepth.types import Camera
 from tests.tiny import random_batch, tiny_config
 
@@ -159,9 +159,9 @@ def test_illumination_edges_hold_where_only_texture_changes():
     image[:, :, 48:] = 0.8  # light falls on the right half
     textured = image * np.where(np.add.outer(np.arange(48), np.arange(96)) % 2, 1.0, 0.7)[None, ..., None]
     textured = jnp.asarray(textured, jnp.float32)
-    assert depth_edges(textured, config) is textured
-    config.loss.smooth_edges = "illumination"
-    edges = np.asarray(depth_edges(textured, config))[0, 8:-8, 8:-8, 0]
+    assert depth_edges(textured, Settings.of(config).edges) is textured
+    config.reprojection.smooth_edges = "illumination"
+    edges = np.asarray(depth_edges(textured, Settings.of(config).edges))[0, 8:-8, 8:-8, 0]
     across = np.abs(np.diff(edges, axis=1))
     assert across[:, 39].min() > 3 * across[:, :30].max()  # the border of the light, against the checkerboard
     assert across[:, 39].min() > 0.05

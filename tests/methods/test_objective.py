@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustdepth.methods.objective import apply, make_loss_fn
+from robustdepth.methods.forward import apply
+from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.models.depth_net import DepthOutput
 from tests.methods.test_weather import ToyPose
@@ -47,18 +48,18 @@ def evaluate(changes: dict, graph_mode: str = "learned", views: tuple[str, ...] 
     config.data.jitter = (0.0, 0.0, 0.0, 0.0)
     config.semantics.update({"graph": graph_mode, "stride": 8, "views": views, "width": 8, "heads": 2})
     config.loss.update({"photometric": 0.0, "smoothness": 0.0} | changes)
-    depth_net, pose_net, graph = TwoPartNet(), ToyPose(), graph_for(config, CHANNELS)
+    depth_net, pose_net, graph = TwoPartNet(), ToyPose(), graph_for(config.semantics, CHANNELS)
     image = jnp.zeros((1, 32, 64, 3))
     pose = pose_net.init(jax.random.key(0), image, image, train=False)
     params = {
         "depth": depth_net.init(jax.random.key(0), image, train=False)["params"],
         "pose": pose["params"],
-        "semantics": init_graph(config, (1, 4, 8, 4), (1, 2, 4, CHANNELS), jax.random.key(1)),
+        "semantics": init_graph(graph, (1, 4, 8, 4), (1, 2, 4, CHANNELS), jax.random.key(1)),
     }
     batch = random_batch(config)
     expert = np.random.default_rng(1).standard_normal((2, 2, 4, CHANNELS)).astype(np.float32)
     batch = dataclasses.replace(batch, expert=expert)
-    loss_fn = make_loss_fn(config, depth_net, pose_net, graph)
+    loss_fn = make_loss_fn(config, depth_net, pose_net, {"semantics": graph})
     arguments = params, {"depth": {}, "pose": pose["batch_stats"]}, batch, jax.random.key(3), jnp.int32(0)
     (loss, aux), gradients = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(*arguments)
     return loss, aux, gradients

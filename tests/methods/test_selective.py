@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from robustdepth.errors import UserError
+from robustdepth.geometry.depth import DepthRange
+from robustdepth.methods import selective
 from robustdepth.methods.selective import (
     ARGMIN,
     INDEPENDENT,
@@ -19,7 +21,6 @@ from robustdepth.methods.selective import (
     masks_settle,
     proxy_depth,
     proxy_loss,
-    selective_terms,
     source_errors,
     temperature_at,
 )
@@ -30,7 +31,7 @@ from tests.tiny import tiny_config
 HEIGHT, WIDTH, SHIFT = 16, 32, 4
 FOCAL, BASELINE = 20.0, 0.5
 DEPTH = FOCAL * BASELINE / SHIFT  # metres
-KEY = jax.random.key(5)
+KEY, RANGE = jax.random.key(5), DepthRange(0.1, 80.0)
 DRAW = np.random.default_rng(3)
 SCENE = DRAW.random((2, HEIGHT, WIDTH + SHIFT, 3)).astype(np.float32)
 
@@ -66,7 +67,7 @@ def test_the_proxy_s_depth_is_focal_times_baseline_over_disparity(sign):
     disparity = jnp.full((2, HEIGHT, WIDTH), 4.0)
     disparity = disparity.at[0, 0, :6].set(jnp.array([0.0, jnp.nan, -2.0, jnp.inf, 1000.0, 0.01]))
     batch = make_batch(disparity=disparity, baseline=jnp.full(2, sign * BASELINE))
-    depth, known = jax.jit(lambda b: proxy_depth(b, 0.1, 80.0))(batch)
+    depth, known = jax.jit(lambda b: proxy_depth(b, RANGE))(batch)
     assert not known[0, 0, :4].any()
     assert int(known.sum()) == known.size - 4
     np.testing.assert_allclose(depth[0, 0, 4:7], [0.1, 80.0, 2.5], rtol=1e-6)  # 0.01 and 1000 m are clamped
@@ -76,7 +77,7 @@ def test_the_proxy_s_depth_is_focal_times_baseline_over_disparity(sign):
 
 @pytest.mark.parametrize("change", [{"source_valid": jnp.array([[True], [False]])}, {"baseline": jnp.array([0.5, 0])}])
 def test_nothing_is_known_of_samples_without_a_stereo_view(change):
-    _, known = proxy_depth(dataclasses.replace(make_batch(), **change), 0.1, 80.0)
+    _, known = proxy_depth(dataclasses.replace(make_batch(), **change), RANGE)
     assert known[0].all()
     assert not known[1].any()
 
@@ -84,7 +85,7 @@ def test_nothing_is_known_of_samples_without_a_stereo_view(change):
 @pytest.mark.parametrize("right_is_target", [False, True])
 def test_the_right_depth_rebuilds_the_target_from_either_camera(right_is_target):
     batch = make_batch(right_is_target=right_is_target, disparity=jnp.full((2, HEIGHT, WIDTH), 4.0).at[1].set(0.0))
-    proxy, known = proxy_depth(batch, 0.1, 80.0)
+    proxy, known = proxy_depth(batch, RANGE)
     errors = jax.jit(source_errors, static_argnums=4)(batch, proxy, known, 2.0 * proxy, 0.85)
     seen = slice(0, WIDTH - SHIFT - 1) if right_is_target else slice(SHIFT + 1, WIDTH)
     np.testing.assert_allclose(errors.proxy[0, :, seen], 0.0, atol=2e-4)
@@ -96,7 +97,7 @@ def test_the_right_depth_rebuilds_the_target_from_either_camera(right_is_target)
 
 def test_errors_are_no_way_to_move_depth():
     batch = make_batch()
-    proxy, known = proxy_depth(batch, 0.1, 80.0)
+    proxy, known = proxy_depth(batch, RANGE)
 
     def total(own, proxy):
         return sum(jnp.sum(part) for part in source_errors(batch, proxy, known, own, 0.85)[:3])
@@ -118,10 +119,10 @@ def test_the_proxy_loss_by_hand():
 
 
 def test_temperature_falls_and_argmin_masks_end():
-    config = make_config(steps=200)
+    settings = selective.Settings.of(make_config(steps=200))
     for step, tau in ((0, 1.0), (100, 0.65), (200, 0.3), (400, 0.3)):
-        assert float(temperature_at(config, jnp.int32(step))) == pytest.approx(tau, rel=1e-6)
-    assert [bool(masks_settle(config, jnp.int32(step))) for step in (0, 19, 20, 199)] == [True, True, False, False]
+        assert float(temperature_at(settings, jnp.int32(step))) == pytest.approx(tau, rel=1e-6)
+    assert [bool(masks_settle(settings, jnp.int32(step))) for step in (0, 19, 20, 199)] == [True, True, False, False]
 
 
 def sigmoid_of(depth: float, config) -> float:
@@ -139,10 +140,11 @@ def make_output(config, depth=2.0 * DEPTH, logits=(0.0, 0.0)) -> DepthOutput:
 @functools.cache
 def compiled(mode: str):
     config = make_config(mode)
+    settings = selective.Settings.of(config)
 
     def run(disparities, mask, batch, step):
         output = DepthOutput(disparities, {}, {}, mask)
-        return selective_terms(output, batch, config, KEY, step)
+        return selective.terms(settings, output, batch, KEY, step)
 
     return config, jax.jit(run)
 
@@ -226,5 +228,6 @@ def test_what_cannot_work_is_refused_with_one_sentence():
     with pytest.raises(UserError, match=r"proxies of \(8, 16\) do not fit images of \(16, 32\)"):
         terms(LEARNED, dataclasses.replace(batch, disparity=jnp.ones((2, 8, 16))))
     output = make_output(config)._replace(mask=None)
+    settings = selective.Settings.of(config)
     with pytest.raises(UserError, match="needs a mask decoder"):
-        jax.eval_shape(lambda: selective_terms(output, batch, config, KEY, jnp.int32(0)))
+        jax.eval_shape(lambda: selective.terms(settings, output, batch, KEY, jnp.int32(0)))

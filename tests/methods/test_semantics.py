@@ -10,7 +10,8 @@ from scipy.special import log_softmax, softmax
 
 from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_image
-from robustdepth.methods.semantics import TEMPERATURE, drop_nodes, graph_for, init_graph, semantic_terms
+from robustdepth.methods import semantics
+from robustdepth.methods.semantics import TEMPERATURE, drop_nodes, graph_for, init_graph
 from robustdepth.runtime import sharding
 from tests.tiny import tiny_config
 
@@ -35,7 +36,8 @@ def config_of(mode: str):
 
 def params_of(mode: str):
     """Initial parameters, with a position bias as training would leave it."""
-    params = init_graph(config_of(mode), CLEAN.shape, TAUGHT.shape, jax.random.key(1))
+    graph = graph_for(config_of(mode).semantics, EXPERT)
+    params = init_graph(graph, CLEAN.shape, TAUGHT.shape, jax.random.key(1))
     if mode == "learned":
         params["position"]["table"] = jnp.asarray(DRAW.normal(size=params["position"]["table"].shape), jnp.float32)
     return params
@@ -44,14 +46,18 @@ def params_of(mode: str):
 PARAMS = {mode: params_of(mode) for mode in MODES}
 
 
+def settings_of(mode: str) -> semantics.Settings:
+    config = config_of(mode)
+    return semantics.Settings.of(config, graph_for(config.semantics, EXPERT))
+
+
 @functools.cache
 def compiled(mode: str, with_gradients: bool):
-    """semantic_terms of a mode as {name: number}, or the gradients of its losses."""
-    config = config_of(mode)
-    graph = graph_for(config, EXPERT)
+    """The terms of a mode as {name: number}, or the gradients of its losses."""
+    settings = settings_of(mode)
 
     def values(params, students, expert):
-        losses, watched = semantic_terms(graph, params, students, expert, config, KEY)
+        losses, watched, _ = semantics.terms(settings, params, students, expert, KEY)
         return {name: term.value for name, term in (losses if with_gradients else losses | watched).items()}
 
     return jax.jit(jax.jacrev(values, argnums=(0, 1, 2)) if with_gradients else values)
@@ -236,16 +242,15 @@ def test_half_precision_features_give_losses_in_single(mode):
 def test_dropped_nodes_are_that_share_and_counted():
     drawn = np.asarray(drop_nodes(jax.random.key(0), (64, 480), 0.3))
     assert drawn.mean() == pytest.approx(0.3, abs=0.01)
-    config = config_of("learned")
-    graph = graph_for(config, EXPERT)
-    losses, _ = jax.jit(lambda p: semantic_terms(graph, p, (CLEAN,), TAUGHT, config, KEY))(PARAMS["learned"])
+    settings = settings_of("learned")
+    losses = jax.jit(lambda p: semantics.terms(settings, p, (CLEAN,), TAUGHT, KEY))(PARAMS["learned"]).losses
     assert int(losses["semantics_anchor"].count) == np.sum(drop_nodes(KEY, (BATCH, NODES), 0.3))
     assert int(losses["semantics_edge"].count) == BATCH
 
 
 def test_parameters_are_those_of_the_mode():
     assert PARAMS["fixed"] == {}
-    assert graph_for(config_of("fixed"), EXPERT) is None
+    assert graph_for(config_of("fixed").semantics, EXPERT) is None
     assert PARAMS["none"]["kernel"].shape == (STUDENT, EXPERT)
     shapes = jax.tree.map(jnp.shape, PARAMS["learned"])
     assert shapes["position"]["table"] == (HEADS, 3, 5)
@@ -254,10 +259,10 @@ def test_parameters_are_those_of_the_mode():
 
 def test_what_cannot_work_is_refused_with_one_sentence():
     with pytest.raises(UserError, match="did you mean learned"):
-        graph_for(config_of("learnt"), EXPERT)
+        graph_for(config_of("learnt").semantics, EXPERT)
     config = config_of("learned")
     config.semantics.heads = 3
     with pytest.raises(UserError, match=r"width=8 does not divide into config\.semantics\.heads=3"):
-        graph_for(config, EXPERT)
+        graph_for(config.semantics, EXPERT)
     with pytest.raises(UserError, match="made for 2x3 nodes and got 3x2"):
         terms("learned", (CLEAN.reshape(BATCH, 3, 2, STUDENT),))

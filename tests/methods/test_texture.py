@@ -7,6 +7,7 @@ import pytest
 
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
+from robustdepth.methods import texture as method
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.texture import (
     CHANGES,
@@ -15,7 +16,6 @@ from robustdepth.methods.texture import (
     interfering_texture,
     jitter_illumination,
     missing_texture,
-    texture_view,
 )
 from tests.tiny import random_batch, tiny_config
 
@@ -46,7 +46,8 @@ def middle_grey(batch: int = 4) -> np.ndarray:
 
 
 def view(config, views: Views, step: int = 100, key=KEY):
-    return jax.jit(lambda v, s: texture_view(v, config, key, s))(views, jnp.int32(step))
+    settings = method.Settings.of(config)
+    return jax.jit(lambda v, s: method.view(settings, v, None, key, s))(views, jnp.int32(step))
 
 
 def changed_cells(before: np.ndarray, after: np.ndarray) -> tuple[int, np.ndarray]:
@@ -189,15 +190,15 @@ def test_each_change_alone_changes_only_what_it_must():
 
 def test_changes_grow_over_the_first_part_of_training():
     config = config_with(interfering=1.0, warmup=0.25)
-    levels = [float(curriculum(config, jnp.int32(step))) for step in (0, 10, 25, 100)]
+    warmup = method.Settings.of(config).warmup
+    levels = [float(curriculum(warmup, jnp.int32(step))) for step in (0, 10, 25, 100)]
     np.testing.assert_allclose(levels, (0.3, 0.3 + 0.7 * 0.4, 1.0, 1.0), rtol=1e-6)
     image = middle_grey()
     views = views_of(config, image)
     start, end = (np.asarray(view(config, views, step)) - image for step in (0, 25))
     assert np.abs(end).max() > 0.02
     np.testing.assert_allclose(start, 0.3 * end, atol=2e-6)  # alpha is proportional to strength
-    config.texture.warmup = 0.0
-    assert float(curriculum(config, jnp.int32(0))) == 1.0
+    assert float(curriculum(0.0, jnp.int32(0))) == 1.0
 
 
 def test_the_view_is_seeded_finite_and_takes_no_gradient():
@@ -213,8 +214,10 @@ def test_the_view_is_seeded_finite_and_takes_no_gradient():
     assert bool(jnp.any(found != view(config, views, key=jax.random.key(5))))
     assert (np.abs(np.asarray(found) - image).max((1, 2, 3))[[0, 2, 3]] > 1e-3).all()  # each sample is changed
 
+    settings = method.Settings.of(config)
+
     def total(seen):
-        return jnp.sum(texture_view(views.replace(seen_target=seen), config, KEY, jnp.int32(9)))
+        return jnp.sum(method.view(settings, views.replace(seen_target=seen), None, KEY, jnp.int32(9)))
 
     np.testing.assert_array_equal(jax.jit(jax.grad(total))(views.seen_target), 0.0)
 
@@ -260,4 +263,4 @@ def test_grey_networks_get_grey_views():
 def test_probabilities_that_are_none_stop_before_training(texture):
     config = config_with(**texture)
     with pytest.raises(UserError, match=r"config.texture has missing=.*within 0 to 1, at least one above 0"):
-        texture_view(views_of(config), config, KEY, jnp.int32(0))
+        method.Settings.of(config)

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from robustdepth.errors import UserError
-from robustdepth.methods.transfer import init_transfer, student_stride, transfer_for, transfer_terms
+from robustdepth.methods import transfer as method
+from robustdepth.methods.transfer import init_transfer, student_stride, transfer_for
 from robustdepth.types import Batch, Camera
 from tests.tiny import tiny_config
 
@@ -41,7 +42,7 @@ def make_batch(there=(True, True), geometry=SEEN, distribution=BELIEVED) -> Batc
 
 
 def init(config):
-    transfer = transfer_for(config, GEOMETRY, BINS)
+    transfer = transfer_for(config.loss, GEOMETRY, BINS)
     shapes = {stride: maps.shape for stride, maps in DECODED.items()}
     return transfer, jax.jit(lambda: init_transfer(transfer, shapes, jax.random.key(0)))()
 
@@ -54,7 +55,7 @@ PARAMS["distribution"] = jax.tree.map(
 
 @jax.jit
 def values(params, decoded, batch):
-    return {name: term.value for name, term in transfer_terms(TRANSFER, params, decoded, batch).items()}
+    return {name: term.value for name, term in method.terms(TRANSFER, params, decoded, batch).losses.items()}
 
 
 def reference(params, features, geometry, distribution) -> dict[str, float]:
@@ -93,10 +94,10 @@ def test_the_stereo_network_never_learns_from_its_student():
 
 
 def test_nothing_counts_without_pairs():
-    terms = transfer_terms(TRANSFER, PARAMS, DECODED, make_batch((False, False)))
+    terms = method.terms(TRANSFER, PARAMS, DECODED, make_batch((False, False))).losses
     for name in TERMS:
         assert (float(terms[name].value), float(terms[name].count)) == (0.0, 0.0)
-    assert float(transfer_terms(TRANSFER, PARAMS, DECODED, make_batch((True, False)))[TERMS[0]].count) == 6
+    assert float(method.terms(TRANSFER, PARAMS, DECODED, make_batch((True, False))).losses[TERMS[0]].count) == 6
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_nothing_counts_without_pairs():
 )
 def test_only_what_has_a_weight_is_there(weights, names):
     transfer, params = init(config_of(*weights))
-    terms = jax.eval_shape(lambda: transfer_terms(transfer, params, DECODED, make_batch()))
+    terms = jax.eval_shape(lambda: method.terms(transfer, params, DECODED, make_batch()).losses)
     assert terms.keys() == {f"transfer_{'feature' if name == 'geometry' else name}" for name in params} == names
 
 

@@ -49,7 +49,7 @@ def reference(depth: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 def test_terms_are_their_definitions():
     depth, true = scene()
-    found = truth.terms(jnp.asarray(depth), jnp.asarray(true))
+    found = truth.terms(jnp.asarray(depth), jnp.asarray(true)).losses
     for name, value in reference(depth, true).items():
         np.testing.assert_allclose(found[name].value, value, rtol=2e-5, err_msg=name)
 
@@ -57,7 +57,7 @@ def test_terms_are_their_definitions():
 def test_a_wrong_scale_costs_the_first_term_alone():
     _, true = scene()
     depth = jnp.where(jnp.isfinite(true) & (true > 0), 2.0 * true, 90.0)
-    found = truth.terms(depth, jnp.asarray(true))
+    found = truth.terms(depth, jnp.asarray(true)).losses
     assert found["truth"].value > 0.4
     assert abs(found["truth_shape"].value) < 1e-5
     assert abs(found["truth_gradient"].value) < 1e-5
@@ -67,14 +67,14 @@ def test_gradients_are_finite_and_sky_pulls_away_only():
     _, true = scene()
     for sky_depth, pulls in ((30.0, True), (90.0, False)):
         depth = jnp.where(jnp.isinf(true), sky_depth, 10.0)
-        gradient = jax.grad(lambda d: sum(t.value for t in truth.terms(d, jnp.asarray(true)).values()))(depth)
+        gradient = jax.grad(lambda d: sum(t.value for t in truth.terms(d, jnp.asarray(true)).losses.values()))(depth)
         assert bool(jnp.all(jnp.isfinite(gradient)))
         assert bool(jnp.all((gradient < 0) == pulls, where=jnp.isinf(true)))
 
 
 def test_an_image_without_surface_gives_zero_terms():
     _, true = scene()
-    found = truth.terms(jnp.full(true.shape, 80.0), jnp.full(true.shape, jnp.inf))
+    found = truth.terms(jnp.full(true.shape, 80.0), jnp.full(true.shape, jnp.inf)).losses
     assert all(float(term.value) == 0.0 for term in found.values())
 
 

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustdepth.conditions.spec import parse
 from robustdepth.errors import UserError
-from robustdepth.geometry.depth import disparity_to_depth
+from robustdepth.geometry.depth import DepthRange, disparity_to_depth
+from robustdepth.methods import reprojection, second_view, weather
 from robustdepth.methods.augment import augment
 from robustdepth.methods.objective import make_loss_fn
-from robustdepth.methods.reprojection import motions_of, reprojection_terms
-from robustdepth.methods.second_view import pseudo_supervision, second_view_terms
-from robustdepth.methods.weather import TYPICAL, in_metres, weather_view
+from robustdepth.methods.reprojection import motions_of
+from robustdepth.methods.second_view import pseudo_supervision
+from robustdepth.methods.weather import TYPICAL, in_metres
 from robustdepth.models.depth_net import DepthOutput
 from tests.tiny import random_batch, tiny_config
 
@@ -99,7 +99,7 @@ def without_weather():
 def test_pseudo_supervision_equals_its_formula_in_float64():
     first, second = ([DRAW.uniform(0.1, 0.9, (2, 8 // s, 12 // s)).astype(np.float32) for s in (1, 2)] for _ in "ab")
     better = (DRAW.random((2, 8, 12)) < 0.5).astype(np.float32)
-    term = pseudo_supervision(first, second, jnp.asarray(better), 0.1, 100.0)
+    term = pseudo_supervision(first, second, jnp.asarray(better), DepthRange(0.1, 100.0))
     expected = 0.0
     for k, m in enumerate((better, None)):
         a, b = (np.log(1 / (0.01 + 9.99 * d[k].astype(np.float64))) for d in (first, second))
@@ -113,7 +113,7 @@ def test_the_better_depth_teaches_and_is_not_taught():
     better = jnp.zeros((1, 4, 4)).at[:, :, :2].set(1.0)
 
     def loss(first, second):
-        return pseudo_supervision([first], [second], better, 0.1, 100.0).value
+        return pseudo_supervision([first], [second], better, DepthRange(0.1, 100.0)).value
 
     first, second = jnp.full((1, 4, 4), 0.3), jnp.full((1, 4, 4), 0.2)
     to_first, to_second = jax.grad(loss, argnums=(0, 1))(first, second)
@@ -128,21 +128,23 @@ def test_the_mask_is_the_photometric_error_and_poses_get_no_gradient(config):
     views = augment(random_batch(config), jax.random.key(0), **CLEAR)
     first, second = (jnp.asarray(DRAW.uniform(0.02, 0.2, (2, 32, 64)), jnp.float32) for _ in "ab")
     key, forward = jax.random.key(1), jnp.full((2, 6), 0.02)
+    settings, base = second_view.Settings.of(config), reprojection.Settings.of(config)
 
     def terms(second, forward):
         motions = motions_of(views.clean, forward)
-        _, _, images = reprojection_terms([first], motions, views.clean, config, key)
-        return second_view_terms([first], [second], motions, views.clean, images["error"], config, key), images["error"]
+        error = reprojection.terms(base, [first], motions, views.clean, key).images["error"]
+        found = second_view.terms(settings, "fog", [first], [second], motions, views.clean, error, key)
+        return found.losses, error
 
     found, error = jax.jit(terms)(second, forward)
     motions = motions_of(views.clean, forward)
-    alone, _, images = reprojection_terms([second], motions, views.clean, config, key)
-    assert float(found["photometric"].value) == pytest.approx(float(alone["photometric"].value), rel=1e-6)
-    photometric = jax.grad(lambda s, f: terms(s, f)[0]["photometric"].value, argnums=(0, 1))
+    alone, _, images = reprojection.terms(base, [second], motions, views.clean, key)
+    assert float(found["fog_photometric"].value) == pytest.approx(float(alone["photometric"].value), rel=1e-6)
+    photometric = jax.grad(lambda s, f: terms(s, f)[0]["fog_photometric"].value, argnums=(0, 1))
     to_second, to_motion = jax.jit(photometric)(second, forward)
     assert float(jnp.max(jnp.abs(to_second))) > 0
     np.testing.assert_array_equal(to_motion, 0.0)
-    taught = jax.jit(jax.grad(lambda s: terms(s, forward)[0]["consistency"].value))(second) != 0
+    taught = jax.jit(jax.grad(lambda s: terms(s, forward)[0]["fog_consistency"].value))(second) != 0
     np.testing.assert_array_equal(taught, (error <= images["error"]) & (first != second))
     assert 0.1 < float(taught.mean()) < 0.95
 
@@ -192,9 +194,11 @@ def test_each_weather_loss_may_be_on_alone(config):
 def test_the_weather_view_follows_depth_without_gradient(config):
     views = augment(random_batch(config), jax.random.key(0), **CLEAR)
     config.data.views = ("stereo",)
+    config.weather.spec = "fog(1-1)"
+    settings = weather.Settings.of(config)
 
     def view(disparity):
-        return weather_view(parse("fog(1-1)"), views, disparity, config, jax.random.key(2))
+        return weather.view(settings, views, disparity, jax.random.key(2), jnp.int32(0))
 
     near, far = (view(jnp.full((2, 16, 32), d)) for d in (0.05, 0.001))  # half the size: networks may end at stride 2
     assert float(jnp.std(far)) < 0.3 * float(jnp.std(near))
@@ -205,7 +209,9 @@ def test_the_weather_view_follows_depth_without_gradient(config):
 def test_grey_networks_get_grey_weather(config):
     config.data.grey = 1.0
     views = augment(random_batch(config), jax.random.key(0), **CLEAR | {"grey": 1.0})
-    image = weather_view(parse("glare(1-1)"), views, jnp.full((2, 32, 64), 0.05), config, jax.random.key(2))
+    config.weather.spec = "glare(1-1)"
+    disparity = jnp.full((2, 32, 64), 0.05)
+    image = weather.view(weather.Settings.of(config), views, disparity, jax.random.key(2), jnp.int32(0))
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from configs import base
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.runtime.logging import METRICS_FILE, MetricWriter, duration
 from robustdepth.runtime.workdir import Workdir
+from tests.conftest import REPOSITORY
 from tests.tiny import random_batch, tiny_config
 
 
@@ -40,6 +42,16 @@ def test_a_config_survives_the_workdir(tmp_path):
     config = tiny_config()
     configs.write(config, tmp_path)
     assert configs.flatten(configs.read(tmp_path)) == configs.flatten(config)
+
+
+def test_a_config_of_an_older_version_has_its_values_where_they_are_now(tmp_path):
+    (tmp_path / "config.json").write_text((REPOSITORY / "tests" / "fixtures" / "older_config.json").read_text())
+    older, today = configs.flatten(configs.read(tmp_path)), configs.flatten(base.get_config())
+    assert older.keys() <= today.keys()
+    changed = {"reprojection.smooth_edges": "illumination", "reprojection.ssim_share": 0.7}
+    for key, value in (changed | {"second_view.bidirectional": False, "reprojection.auto_mask": True}).items():
+        assert older[key] == value
+    assert {key.rpartition(".")[0] for key in configs.MOVED.values()} <= {key.split(".")[0] for key in today}
 
 
 def test_a_workdir_refuses_another_experiment_but_not_another_log_interval(tmp_path):

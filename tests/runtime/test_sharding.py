@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 from configs import world_selective, world_structure
 from robustdepth.compiling.collectives import Kind, by_kind, collectives
 from robustdepth.errors import UserError
-from robustdepth.methods.objective import Aux
+from robustdepth.methods.method import Aux
 from robustdepth.runtime import sharding
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.setup import build

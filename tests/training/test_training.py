@@ -11,10 +11,10 @@ import pytest
 from jax.sharding import AxisType
 
 from robustdepth.errors import UserError
-from robustdepth.methods.objective import Aux
+from robustdepth.methods.method import Aux
 from robustdepth.runtime import sharding
 from robustdepth.training import health
-from robustdepth.training.loop import _Loop
+from robustdepth.training.loop import _Done, _Loop
 from robustdepth.training.optimizer import learning_rate, make_optimizer
 from robustdepth.training.progress import Progress
 from robustdepth.training.step import StepLog, accumulated, make_step, split
@@ -172,9 +172,10 @@ class Running:
 
 
 def test_reading_counts_as_waiting_only_where_the_devices_had_nothing_to_do():
-    loop = _Loop(None, None, None, None, Reader(), None, None)
+    loop = object.__new__(_Loop)  # without all that reading needs nothing of
+    loop.stream, loop.seconds_idle = Reader(), 0.0
     idle = []
-    for running in (None, StepLog(Running(False), None, {}, {}), StepLog(Running(True), None, {}, {})):
-        loop._next(running)
+    for ended in (None, False, True):
+        loop._next(None if ended is None else _Done(0, StepLog(Running(ended), None, {}, {}), None))
         idle.append(loop.seconds_idle)
     assert idle == [1.0, 1.0, 2.0]

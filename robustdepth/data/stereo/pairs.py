@@ -123,14 +123,13 @@ def kitti_pairs(root: pathlib.Path, drives: Sequence[str] = ()) -> StereoPairs:
 
 def _kitti_pair(root: pathlib.Path, left: Frame, right: Frame) -> StereoPair:
     scan = scan_path(root, left.clip, left.number)
-    assert scan is not None
-    assert isinstance(left.image, pathlib.Path)
-    assert isinstance(right.image, pathlib.Path)
+    if scan is None:
+        raise UserError(f"'{left.name}' under {root} has no LiDAR scan: leave it out, or download velodyne_points.")
     size = left.camera.size
     depth = project_lidar(read_scan(scan), lidar_projection(root / left.clip.split("/")[0], "l"), size)
     reach = float(left.camera.focal[0]) * left.baseline
     disparity = np.divide(reach, depth, out=np.zeros_like(depth), where=depth > 0)
-    images = read_image(left.image, full_size=size), read_image(right.image, full_size=size)
+    images = read_image(left.file, full_size=size), read_image(right.file, full_size=size)
     name = f"{left.clip} {left.number:010d}"
     check_pair(*images, name)
     return _pair(*images, disparity, name)

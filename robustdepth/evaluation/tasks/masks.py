@@ -33,9 +33,8 @@ from robustdepth.evaluation.tasks.mask_scores import (
     draw_row,
     merge_counts,
 )
-from robustdepth.geometry.depth import disparity_range, disparity_to_depth
+from robustdepth.geometry.depth import disparity_range
 from robustdepth.imaging.color import to_grey
-from robustdepth.imaging.resize import resize_map
 from robustdepth.methods import selective
 from robustdepth.methods.augment import to_float
 from robustdepth.models.build import build_main_net
@@ -119,13 +118,13 @@ def _choices(model: DepthModel, count: int, batch_size: int) -> Iterator[tuple[n
 def choose(network: nn.Module, config: ConfigDict, variables: PyTree, batch: Batch) -> Choice:
     """Both depths of a batch that has proxies, and who takes which; masks have no noise here."""
     batch, size = to_float(batch), batch.camera.size
-    depth_range = config.model.min_depth, config.model.max_depth
+    settings = selective.Settings.of(config)
     seen = jnp.round(to_grey(batch.target) * 255.0) / 255.0 if config.data.grey == 1 else batch.target
     output: Any = network.apply(variables, seen, train=False)
-    proxy, known = selective.proxy_depth(batch, *depth_range)
-    own = disparity_to_depth(resize_map(output.disparities[0], size), *depth_range)
-    errors = selective.source_errors(batch, proxy, known, own, config.loss.ssim_share)
-    mask = selective.binary_masks(selective.mask_logits(output, config, size), errors, config.selective.mask)
+    proxy, known = selective.proxy_depth(batch, settings.depths)
+    own = settings.depths.full_depth(output.disparities[0], size)
+    errors = selective.source_errors(batch, proxy, known, own, settings.ssim_share)
+    mask = selective.binary_masks(selective.mask_logits(output, settings.mode, size), errors, settings.mode)
     argmin = selective.binary_masks(None, errors, selective.ARGMIN)
     return Choice(proxy, own, known, mask.proxy > 0.5, argmin.proxy > 0.5)
 

@@ -168,8 +168,7 @@ def _path_unit(predictor: Any, video: Video, prepared: Sequence[Prepared]) -> fl
         window = images[first : first + step + 1]
         padded = np.stack([*window, *[window[-1]] * (step + 1 - len(window))])
         motions.append(np.asarray(predictor.model.relative_pose(padded[:-1], padded[1:]))[: len(window) - 1])
-    assert video.motions is not None
-    return path_scale(np.concatenate(motions), video.motions) / prepared[0].factor
+    return path_scale(np.concatenate(motions), video.true_motions) / prepared[0].factor
 
 
 def _score_tae(
@@ -180,28 +179,30 @@ def _score_tae(
 ) -> dict[str, list[Metrics]]:
     """TAE of model and baselines from inverse depth, which `rule` aligns where depth is known and which else is in
     1/metres. Without truth all pixels count."""
-    assert video.motions is not None
     height, width = inverse.shape[1:]
     camera = resize_camera(video.camera, (height, width))
     maps = {"model": inverse, **_blind(inverse.shape, inverse_median)}
     if video.truth is not None:
-        return _score_against_truth(video, camera, maps, rule)
+        return _score_against_truth(video, video.truth, camera, maps, rule)
     everywhere = np.ones(inverse.shape, bool)
     depths = {name: apply_alignment(Alignment(1.0, 0.0), values, CLIP) for name, values in maps.items()}
-    tae = {name: temporal_alignment_error(depth, camera, video.motions, everywhere) for name, depth in depths.items()}
+    motions = video.true_motions
+    tae = {name: temporal_alignment_error(depth, camera, motions, everywhere) for name, depth in depths.items()}
     return {name: [{"tae": value}] for name, value in tae.items()}
 
 
 def _score_against_truth(
-    video: Video, camera: Camera, maps: Mapping[str, Float[np.ndarray, "frame height width"]], rule: str
+    video: Video,
+    depth: Float[np.ndarray, "frame height width"],
+    camera: Camera,
+    maps: Mapping[str, Float[np.ndarray, "frame height width"]],
+    rule: str,
 ) -> dict[str, list[Metrics]]:
     """TAE, the same over pixels that both frames see, that of true depth as the floor, and the accuracy of depth.
 
     Sky and other depth outside VALID do not count, moving objects only in the accuracy.
     """
-    assert video.motions is not None
-    assert video.truth is not None
-    truth, motions = video.truth.astype(np.float64), video.motions
+    truth, motions = depth.astype(np.float64), video.true_motions
     valid = (truth > VALID[0]) & (truth < VALID[1])
     static = valid if video.moving is None else valid & ~video.moving
     seen = covisible(truth, camera, motions, static)

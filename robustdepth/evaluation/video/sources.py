@@ -36,6 +36,13 @@ class Video:
     truth: Float[np.ndarray, "frame height width"] | None = None  # true depth in metres; None where unknown
     moving: Bool[np.ndarray, "frame height width"] | None = None  # pixels of moving objects, where truth is known
 
+    @property
+    def true_motions(self) -> Float[np.ndarray, "pair 4 4"]:
+        """`motions`. Raises UserError where they are unknown."""
+        if self.motions is None:
+            raise UserError(f"the true motion of {self.name} is unknown: only flicker can be measured there.")
+        return self.motions
+
 
 class WorldVideos:
     """Three frames each of the first `count` evaluation worlds, with true depth, motion and moving objects.
