@@ -15,7 +15,7 @@ _OUTPUTS = flags.DEFINE_list(
     "ply (point cloud).",
 )
 _CAMERA = flags.DEFINE_string(
-    "camera", "", "For point clouds: the camera.json of the inputs, or a folder with a file NAME.json for each of them."
+    "camera", "", "For metres and points: the inputs' camera.json, or a folder with a file NAME.json for each of them."
 )
 _FOV = flags.DEFINE_float("fov", None, "Horizontal field of view in degrees, where there is no camera.json.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images per call of the network.")

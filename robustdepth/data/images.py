@@ -5,6 +5,7 @@ same pixels in all three.
 """
 
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -63,6 +64,16 @@ def read_image(
     except _DAMAGED as error:
         raise BadImage(f"cannot read image {name}: {error}; replace or remove it.") from error
     return resize_image(pixels, size) if size else pixels
+
+
+def exif_focal_length(path: str | os.PathLike) -> float | None:
+    """The focal length in mm that the camera would have with 35 mm film, as its file says; None where it does not."""
+    try:
+        with Image.open(path) as image:
+            value = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm, 0)
+        return float(value) if isinstance(value, int | float) and 0 < value < math.inf else None
+    except _DAMAGED:
+        return None
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

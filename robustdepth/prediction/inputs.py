@@ -12,7 +12,7 @@ from absl import logging
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from robustdepth.data.images import FORMATS, list_images, read_image
+from robustdepth.data.images import FORMATS, exif_focal_length, list_images, read_image
 from robustdepth.data.predicted import COLOR, DEPTH
 from robustdepth.data.video import VideoReader, is_video, list_videos
 from robustdepth.errors import UserError
@@ -26,6 +26,7 @@ class InputImage:
     image: UInt8[ndarray, "height width 3"]
     video: str = ""  # name of the video it comes from
     rate: float = 0.0  # that video's frames per second, 0 where unknown
+    focal: float | None = None  # from EXIF, see exif_focal_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Input:
             for i, image in enumerate(video):
                 yield InputImage(f"{self.name}/{i:06d}", image, self.name, video.rate)
         else:
-            yield InputImage(self.name, read_image(self.path))
+            yield InputImage(self.name, read_image(self.path), focal=exif_focal_length(self.path))
 
 
 def find_inputs(paths: Sequence[str], output: str) -> tuple[list[Input], list[str]]:

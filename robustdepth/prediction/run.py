@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from robustdepth.data.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.data.predicted import PNG_FACTOR
 from robustdepth.errors import UserError
+from robustdepth.geometry.camera import make_camera
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
 from robustdepth.prediction.pointcloud import camera_from_field_of_view
 from robustdepth.prediction.predictor import Predictor, check_camera
@@ -44,15 +46,16 @@ def predict_files(
     inputs, problems = find_inputs(paths, output)
     camera_for, camera_words = choose_camera(camera_file, field_of_view)
     predictor = Predictor.from_checkpoint(checkpoint)
-    print(f"{checkpoint} (step {predictor.model.step}): {describe_scale(predictor.model.scale)}")
-    if "ply" in kinds:
-        print(f"point clouds: {camera_words}")
+    model = predictor.model
+    print(f"{checkpoint} (step {model.step}): {describe_scale(model.scale)}")
+    if "ply" in kinds or (model.scale == "metric" and model.canonical_field_of_view is not None):
+        print(f"camera: {camera_words}")
     try:
         with ResultWriter(pathlib.Path(output), tuple(kinds), overwrite) as writer:
             done = _predict_all(predictor, inputs, camera_for, batch_size, writer, problems)
-            model = {"checkpoint": checkpoint, "step": predictor.model.step, "scale": predictor.model.scale}
+            about = {"checkpoint": checkpoint, "step": model.step, "scale": model.scale}
             depth = {"png_values_per_unit": PNG_FACTOR, "camera": camera_words}
-            writer.finish({**model, **depth, "images": done, "problems": problems})
+            writer.finish({**about, **depth, "images": done, "problems": problems})
     except OSError as error:
         raise UserError(f"cannot write in {output} ({error.strerror}): give --output a folder with space.") from error
     print(f"{done} images done, in {output}")
@@ -84,12 +87,21 @@ def choose_camera(camera_file: str, field_of_view: float | None) -> tuple[Camera
             return lambda image: find(image.video or image.name), f"cameras in {camera_file}"
         camera = _read_camera(path)
         return lambda image: camera, f"camera of {camera_file}"
-    degrees = ASSUMED_FIELD_OF_VIEW if field_of_view is None else field_of_view
-    camera_from_field_of_view(degrees, (1, 1))  # refuses an impossible angle before anything is computed
-    words = f"horizontal field of view of {degrees:g} degrees"
     if field_of_view is None:
-        words = f"ASSUMED {words}; give --camera=camera.json or --fov=DEGREES for true proportions"
-    return lambda image: camera_from_field_of_view(degrees, image.image.shape[:2]), words
+        words = f"horizontal field of view of {ASSUMED_FIELD_OF_VIEW:g} degrees where EXIF has no focal length"
+        return _camera_from_exif, f"ASSUMED {words}; give --camera=camera.json or --fov=DEGREES for true proportions"
+    camera_from_field_of_view(field_of_view, (1, 1))  # refuses an impossible angle before anything is computed
+    words = f"horizontal field of view of {field_of_view:g} degrees"
+    return lambda image: camera_from_field_of_view(field_of_view, image.image.shape[:2]), words
+
+
+def _camera_from_exif(image: InputImage) -> Camera:
+    """By the focal length in EXIF, which is for the diagonal of a 36x24 mm film; else of the assumed field of view."""
+    height, width = image.image.shape[:2]
+    if image.focal is None:
+        return camera_from_field_of_view(ASSUMED_FIELD_OF_VIEW, (height, width))
+    pixels = image.focal * math.hypot(width, height) / math.hypot(36, 24)
+    return make_camera(pixels, pixels, (width - 1) / 2, (height - 1) / 2, (height, width))
 
 
 def _camera_in(folder: pathlib.Path, name: str) -> Camera:

@@ -10,7 +10,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from robustdepth.errors import UserError
 from robustdepth.imaging.colormap import ColorRange, colorize
@@ -104,6 +104,24 @@ def test_an_assumed_field_of_view_and_a_relative_scale_are_stated(tmp_path, caps
     assert "ASSUMED horizontal field of view of 70 degrees" in said
     assert summary["scale"] == "relative"
     assert summary["camera"].startswith("ASSUMED")
+
+
+def test_the_focal_length_in_exif_makes_metres(tmp_path, capsys, monkeypatch):
+    """Of a 36x24 mm film; the model's metres are those of a camera whose image is as wide as its focal length."""
+    model = red_model(SIZE)
+    model.config.model.canonical_focal = 1.0
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Predictor(model))
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLengthIn35mmFilm: 28}
+    Image.fromarray(np.full((240, 360, 3), (200, 0, 0), np.uint8)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(np.full((240, 360, 3), (200, 0, 0), np.uint8)).save(tmp_path / "b.png")
+    predict([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out")
+    found = {name: np.load(tmp_path / "out" / f"{name}_depth.npz") for name in "ab"}
+    np.testing.assert_allclose(found["a"]["focal"], 360 * 28 / 36, rtol=1e-6)  # 3:2, as the film: the width's ratio
+    np.testing.assert_allclose(found["b"]["focal"], 180 / np.tan(np.radians(35)), rtol=1e-6)
+    ratio = found["a"]["depth"].mean() / found["b"]["depth"].mean()
+    np.testing.assert_allclose(ratio, found["a"]["focal"][0] / found["b"]["focal"][0], rtol=1e-5)
+    assert "camera: ASSUMED" in capsys.readouterr().out
 
 
 def test_16_bit_depth_saturates_and_never_means_unknown():
