@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from configs import base
 from robustdepth.errors import UserError
 from robustdepth.paths import cache_folder, expand_home
+from robustdepth.runtime import config as configs
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +36,16 @@ def home(monkeypatch):
 )
 def test_home_stands_where_a_path_begins(typed, meant):
     assert expand_home(typed) == meant
+
+
+def test_paths_in_a_config_file():
+    config = base.get_config()
+    config.data.update(root="~/kitti", split="/data/~/split.txt")
+    found = configs.at_home(config)
+    assert (found.data.root, found.data.split) == ("/home/me/kitti", "/data/~/split.txt")
+    assert config.data.root == "~/kitti"
+    found.data.root = "~/kitti"
+    assert found.to_dict() == config.to_dict()
 
 
 def test_an_unknown_home_is_told(monkeypatch):

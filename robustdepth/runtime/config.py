@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, nearest
+from robustdepth.paths import expand_home
 from robustdepth.runtime.files import replacing
 from robustdepth.switches import SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
 from robustdepth.types import STEREO, TEMPORAL
@@ -166,6 +167,14 @@ def check_stereo(config: ConfigDict) -> None:
         )
     if not 0 < selective.temperature[1] <= selective.temperature[0]:
         raise UserError(f"config.selective.temperature={selective.temperature} must fall, and stay above 0.")
+
+
+def at_home(config: ConfigDict) -> ConfigDict:
+    """The config with ~ replaced where a text, such as data.root, begins with it. Raises UserError without a home."""
+    paths = {key: value for key, value in flatten(config).items() if isinstance(value, str) and value.startswith("~")}
+    found = config.copy_and_resolve_references()
+    found.update_from_flattened_dict({key: expand_home(value) for key, value in paths.items()})
+    return found
 
 
 def lookup(config: ConfigDict, key: str) -> Any:

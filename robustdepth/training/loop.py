@@ -51,6 +51,7 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
       UserError: anything the user can mend, in one sentence.
     """
     began = time.monotonic()
+    config = distributed.together(lambda: configs.at_home(config))
     distributed.together(lambda: configs.check(config))
     distributed.check_same_everywhere(config)
     profiled = parse_steps(profile_steps, config.optimizer.steps)

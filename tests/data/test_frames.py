@@ -9,9 +9,25 @@ import cv2
 import numpy as np
 import pytest
 
+from robustdepth.commands.corrupt import write_corrupted_copy
+from robustdepth.data.check import check
 from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
-from tests.recordings import CAMERA, CX, CY, FX, FY, SIZE, config_for, picture, write_clip, write_image
+from robustdepth.prediction.inputs import find_inputs
+from tests.recordings import (
+    CAMERA,
+    CX,
+    CY,
+    FX,
+    FY,
+    SIZE,
+    config_for,
+    data_options,
+    picture,
+    write_clip,
+    write_image,
+    write_kitti_raw,
+)
 
 
 def test_a_folder_of_images_in_natural_order(tmp_path):
@@ -89,6 +105,25 @@ def test_a_frame_in_two_formats_is_one_frame(tmp_path, caplog):
     assert len(source) == 4
     np.testing.assert_array_equal(source[1].target, picture(1))
     assert "frame_9.png is read, frame_9.jpg is not" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".webp", ".bmp", ".pgm", ".TIFF"])
+def test_every_command_finds_the_same_images(tmp_path, suffix):
+    write_clip(tmp_path / "clip", count=0)
+    for number in range(3):
+        image = picture(number)
+        write_image(tmp_path / "clip" / f"{number:010d}{suffix}", image[..., 0] if suffix == ".pgm" else image)
+    source = build_source(config_for("frames", tmp_path))
+    assert [view.target.number for view in source.views] == [0, 1, 2]
+    assert source[1].target.std() > 0
+    (report,) = check(data_options("frames", tmp_path))
+    assert report.frames == 3
+    inputs, problems = find_inputs([str(tmp_path / "clip")], str(tmp_path / "out"))
+    assert ([entry.name for entry in inputs], problems) == ([f"{number:010d}" for number in range(3)], [])
+    said = write_corrupted_copy(tmp_path / "clip", tmp_path / "copy", ["contrast"], [1])
+    assert "copy holds 3 images under 1 conditions: 3 written" in said
+    write_kitti_raw(tmp_path / "raw", numbers=range(3), sides="l", suffix=suffix)
+    assert len(build_source(config_for("kitti_raw", tmp_path / "raw"))) == 3
 
 
 def test_clips_behind_links_beside_other_systems_leftovers(tmp_path):
