@@ -82,15 +82,6 @@ class Scene:
 
 
 @flax.struct.dataclass
-class Prediction:
-    """What `robustdepth.load(path)(image)` returns for one image."""
-
-    depth: Float[np.ndarray, "height width"]  # at the size of the input image
-    scale: str = flax.struct.field(pytree_node=False)  # "metric" (metres) or "relative" (up to one factor per model)
-    camera: Camera | None = None
-
-
-@flax.struct.dataclass
 class TrainState:
     """Everything a training step reads and writes; a checkpoint stores exactly this, plus the data position."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import back_project, make_camera
-from robustdepth.types import Camera, Prediction
+from robustdepth.types import Camera
 
 AXES, CHANNELS = ("x", "y", "z"), ("red", "green", "blue")
 VERTEX = np.dtype([(name, "<f4") for name in AXES] + [(name, "u1") for name in CHANNELS])
@@ -25,12 +25,19 @@ def camera_from_field_of_view(degrees: float, size: tuple[int, int]) -> Camera:
     return make_camera(focal, focal, (width - 1) / 2, (height - 1) / 2, size)
 
 
-def points(prediction: Prediction) -> Float[np.ndarray, "height width 3"]:
-    """The prediction's points in its camera's frame (x right, y down, z forward), in the unit of its depth."""
-    if prediction.camera is None:
+def camera_from_focal_length(millimetres: float, size: tuple[int, ...]) -> Camera:
+    """A camera by its focal length in mm of 35 mm film, whose diagonal (36x24 mm) is taken for that of the image."""
+    height, width = size
+    pixels = millimetres * math.hypot(width, height) / math.hypot(36, 24)
+    return make_camera(pixels, pixels, (width - 1) / 2, (height - 1) / 2, (height, width))
+
+
+def points(depth: Float[np.ndarray, "height width"], camera: Camera | None) -> Float[np.ndarray, "height width 3"]:
+    """The points of a depth map in its camera's frame (x right, y down, z forward), in the unit of the depth."""
+    if camera is None:
         raise UserError("a point cloud needs a camera: call the predictor with one.")
-    camera = Camera(prediction.camera.focal[None], prediction.camera.center[None], prediction.camera.size)
-    return np.asarray(back_project(prediction.depth[None], camera)[0])
+    batched = Camera(camera.focal[None], camera.center[None], camera.size)
+    return np.asarray(back_project(depth[None], batched)[0])
 
 
 def write_ply(

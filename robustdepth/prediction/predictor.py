@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from robustdepth.data.frames import make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
-from robustdepth.paths import expand_home
+from robustdepth.prediction.pictures import as_picture
+from robustdepth.prediction.pointcloud import camera_from_focal_length
+from robustdepth.prediction.prediction import Prediction
 from robustdepth.runtime.inference import DepthModel, load_model
-from robustdepth.types import Array, Camera, Prediction
+from robustdepth.types import Camera
+
+CameraLike = Camera | str | os.PathLike | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Predictor:
     """Calls a trained network on images of any size.
 
     >>> predictor = robustdepth.load("runs/quickstart")
-    >>> prediction = predictor(image)  # UInt8 [height, width, 3], or float in [0, 1]
-    >>> prediction.depth.shape, prediction.scale
-    ((375, 1242), 'metric')
+    >>> predictor("photo.jpg", camera="camera.json")
+    Prediction(375x1242, metric, 96% within 4.9 to 61 m)
     """
 
     model: DepthModel
@@ -31,25 +37,37 @@ class Predictor:
     @classmethod
     def from_checkpoint(cls, path: str | pathlib.Path, step: int | None = None) -> Predictor:
         """Loads a training's working folder or an exported folder; the newest checkpoint unless `step` is given."""
-        return cls(load_model(expand_home(str(path)), step))
+        return cls(load_model(path, step))
 
-    def __call__(self, image: Array, camera: Camera | None = None) -> Prediction:
-        """Depth of one RGB image, UInt8 or float in [0, 1], [height, width, 3].
+    def __repr__(self) -> str:
+        return f"Predictor({self.model!r})"
 
-        The camera, where given, is checked against the image's size and handed on in the prediction.
-        Raises UserError for anything that is not such an image.
+    def __call__(self, image: Any, camera: CameraLike = None) -> Prediction:
+        """Depth of one image.
+
+        Args:
+          image: a path, a PIL image, or an array, see `pictures.as_picture`.
+          camera: the image's camera, or the path of a camera.json. Without one, the focal length in the image file's
+            EXIF counts. Points need a camera, and so do metres of networks that learned those of a canonical camera.
+
+        Raises UserError for anything that is no image, and for a camera of images of another size.
         """
         return self.batch([image], [camera])[0]
 
-    def batch(self, images: Sequence[Array], cameras: Sequence[Camera | None] | None = None) -> list[Prediction]:
+    def batch(self, images: Sequence[Any], cameras: Sequence[CameraLike] | None = None) -> list[Prediction]:
         """Depth of several images, which may differ in size, in one call of the network."""
-        pictures = [to_uint8(image) for image in images]
-        cameras = cameras or [None] * len(pictures)
-        for picture, camera in zip(pictures, cameras, strict=True):
-            check_camera(camera, picture.shape[:2])
+        known = [as_camera(camera) for camera in cameras or [None] * len(images)]
+        pictures = []
+        for i, image in enumerate(images):
+            picture, focal = as_picture(image)
+            if known[i] is None and focal is not None:
+                known[i] = camera_from_focal_length(focal, picture.shape[:2])
+            check_camera(known[i], picture.shape[:2])
+            pictures.append(picture)
+        found = self.inverse_depth(pictures)
         return [
-            self.prediction(inverse_depth, picture.shape[:2], camera)
-            for inverse_depth, picture, camera in zip(self.inverse_depth(pictures), pictures, cameras, strict=True)
+            dataclasses.replace(self.prediction(inverse, picture.shape[:2], camera), image=picture)
+            for inverse, picture, camera in zip(found, pictures, known, strict=True)
         ]
 
     def inverse_depth(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "batch height width"]:
@@ -67,29 +85,20 @@ class Predictor:
 
         A network whose metres are those of a canonical camera knows metres only where the image's camera is known.
         """
+        depth, scale = 1 / resize_map(inverse_depth, size), self.model.scale
         if camera is not None:
-            return Prediction(
-                self.model.metres_factor(camera) / resize_map(inverse_depth, size), self.model.scale, camera
-            )
-        scale = self.model.scale if self.model.canonical_field_of_view is None else "relative"
-        return Prediction(1 / resize_map(inverse_depth, size), scale, camera)
+            depth = np.float32(self.model.metres_factor(camera)) * depth
+        elif self.model.canonical_field_of_view is not None:
+            scale = "relative"
+        return Prediction(depth, scale, camera)
 
 
-def to_uint8(image: Array) -> UInt8[np.ndarray, "height width 3"]:
-    """A caller's image as the 8-bit RGB that networks are trained on. Raises UserError where it is no such image."""
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[-1] != 3 or not array.size:
-        raise UserError(f"an image must be an RGB array [height, width, 3], not one of shape {array.shape}.")
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"an image must be uint8 in 0..255 or float in [0, 1], not {array.dtype}: convert it first.")
-    if not np.isfinite(array).all():
-        bad = array.size - np.isfinite(array).sum()
-        raise UserError(f"the image holds {bad} values that are NaN or infinite: mend or mask them first.")
-    if array.min() < 0 or array.max() > 1:
-        raise UserError(f"a float image must lie in [0, 1], not [{array.min():g}, {array.max():g}]: scale it first.")
-    return np.round(array * 255).astype(np.uint8)
+def as_camera(camera: CameraLike) -> Camera | None:
+    """A camera, or that of a camera.json. Raises UserError where the file cannot be read."""
+    if not isinstance(camera, str | os.PathLike):
+        return camera
+    path = pathlib.Path(camera).expanduser()
+    return make_clip_camera(read_camera_file(path), path)
 
 
 def check_camera(camera: Camera | None, size: tuple[int, ...]) -> None:

@@ -8,19 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 from tqdm import tqdm
 
-from robustdepth.data.predicted import COLOR, DEPTH, PNG_FACTOR, SUMMARY
+from robustdepth.data.predicted import COLOR, DEPTH, SUMMARY
 from robustdepth.errors import UserError, nearest
 from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction.inputs import InputImage
-from robustdepth.prediction.pointcloud import points, write_ply
+from robustdepth.prediction.pointcloud import write_ply
+from robustdepth.prediction.prediction import Prediction, encode_depth, write_picture
 from robustdepth.prediction.predictor import resize_map
 from robustdepth.prediction.video import VideoWriter
-from robustdepth.types import Prediction
 
 KINDS = ("png", "npz", "color", "ply")
 
@@ -54,11 +53,11 @@ class ResultWriter:
         """Writes one frame's results; `inverse_depth` is the network's own map of the same frame."""
         (self.folder / frame.name).parent.mkdir(parents=True, exist_ok=True)
         if "png" in self.kinds:
-            write_png(self._path(frame.name, f"{DEPTH}.png"), encode_depth(prediction.depth))
+            write_picture(self._path(frame.name, f"{DEPTH}.png"), encode_depth(prediction.depth))
         if "npz" in self.kinds:
-            np.savez_compressed(self._path(frame.name, f"{DEPTH}.npz"), **_arrays(prediction))
+            np.savez_compressed(self._path(frame.name, f"{DEPTH}.npz"), **prediction.arrays())
         if "ply" in self.kinds:
-            write_ply(self._path(frame.name, "_points.ply"), points(prediction), frame.image)
+            write_ply(self._path(frame.name, "_points.ply"), prediction.points(), frame.image)
         if "color" in self.kinds:
             np.save(self._spool, inverse_depth.astype(np.float16))
             self._spooled.append((frame.name, frame.video, frame.rate, prediction.depth.shape))
@@ -82,7 +81,7 @@ class ResultWriter:
         writer, current = None, ""
         for name, video, rate, size, inverse_depth in self._read_spool():
             picture = colorize(resize_map(inverse_depth, size), shown)
-            write_png(self._path(name, f"{COLOR}.png"), picture[..., ::-1])
+            write_picture(self._path(name, f"{COLOR}.png"), picture[..., ::-1])
             if video != current:
                 if writer:
                     writer.close()
@@ -100,20 +99,3 @@ class ResultWriter:
 
     def _path(self, name: str, ending: str) -> pathlib.Path:
         return self.folder / f"{name}{ending}"
-
-
-def encode_depth(depth: Float[np.ndarray, "height width"]) -> UInt16[np.ndarray, "height width"]:
-    """256 times the depth, saturating at 65535 (a depth just under 256); never 0, which KITTI reads as unknown."""
-    return np.clip(np.round(depth * PNG_FACTOR), 1, 65535).astype(np.uint16)
-
-
-def write_png(path: pathlib.Path, pixels: np.ndarray) -> None:
-    """An 8-bit BGR or 16-bit grey array as PNG. Raises OSError where it cannot be written."""
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _arrays(prediction: Prediction) -> dict[str, Any]:
-    arrays: dict[str, Any] = {"depth": prediction.depth, "scale": np.array(prediction.scale)}
-    if prediction.camera is not None:
-        arrays |= {"focal": np.asarray(prediction.camera.focal), "center": np.asarray(prediction.camera.center)}
-    return arrays

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,9 +12,8 @@ from tqdm import tqdm
 from robustdepth.data.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.data.predicted import PNG_FACTOR
 from robustdepth.errors import UserError
-from robustdepth.geometry.camera import make_camera
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
-from robustdepth.prediction.pointcloud import camera_from_field_of_view
+from robustdepth.prediction.pointcloud import camera_from_field_of_view, camera_from_focal_length
 from robustdepth.prediction.predictor import Predictor, check_camera
 from robustdepth.prediction.results import ResultWriter
 from robustdepth.types import Camera
@@ -96,12 +94,11 @@ def choose_camera(camera_file: str, field_of_view: float | None) -> tuple[Camera
 
 
 def _camera_from_exif(image: InputImage) -> Camera:
-    """By the focal length in EXIF, which is for the diagonal of a 36x24 mm film; else of the assumed field of view."""
-    height, width = image.image.shape[:2]
+    """By the focal length in EXIF, else of the assumed field of view."""
+    size = image.image.shape[:2]
     if image.focal is None:
-        return camera_from_field_of_view(ASSUMED_FIELD_OF_VIEW, (height, width))
-    pixels = image.focal * math.hypot(width, height) / math.hypot(36, 24)
-    return make_camera(pixels, pixels, (width - 1) / 2, (height - 1) / 2, (height, width))
+        return camera_from_field_of_view(ASSUMED_FIELD_OF_VIEW, size)
+    return camera_from_focal_length(image.focal, size)
 
 
 def _camera_in(folder: pathlib.Path, name: str) -> Camera:

@@ -33,7 +33,7 @@ from robustdepth.switches import learns_metres
 from robustdepth.types import Array, Camera, PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DepthModel:
     """Networks with weights. `jax.device_put` the `variables` (with `dataclasses.replace`) to place them elsewhere."""
 
@@ -41,6 +41,10 @@ class DepthModel:
     variables: dict[str, PyTree]  # {"depth": {"params", "batch_stats"}, "pose": ...}; "pose" absent for stereo-only
     step: int
     path: str
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return f"{self.path}, step {self.step}: {self.config.model.encoder} at {height}x{width}, {self.scale}"
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from PIL import ExifTags, Image
 from robustdepth.errors import UserError
 from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction import run
+from robustdepth.prediction.prediction import encode_depth
 from robustdepth.prediction.predictor import Predictor
-from robustdepth.prediction.results import encode_depth
 from robustdepth.prediction.video import VideoWriter, writable_rate
 from tests.checkpoints import save_untrained
 from tests.made_up_model import red_model

@@ -10,7 +10,6 @@ import pytest
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.prediction.pointcloud import camera_from_field_of_view, points, write_ply
-from robustdepth.types import Prediction
 
 
 def read_ply(path: pathlib.Path) -> tuple[list[str], list[tuple]]:
@@ -29,7 +28,7 @@ def test_the_depth_of_a_plane_becomes_that_plane():
     rays = np.stack([x, y, np.ones_like(x)], axis=-1)
     depth = np.clip(1.5 / (rays @ normal), 0.1, 1e4)
     below = (rays @ normal) > 1e-2
-    cloud = points(Prediction(depth.astype(np.float32), "metric", camera))
+    cloud = points(depth.astype(np.float32), camera)
     np.testing.assert_allclose(cloud[below] @ normal, 1.5, rtol=1e-4)
     np.testing.assert_allclose(cloud[..., 2], depth, rtol=1e-6)
     assert cloud[10, 18, :2].tolist() == [0, 0]  # the principal point looks straight ahead
@@ -60,4 +59,4 @@ def test_a_ply_file_holds_points_and_colours_in_row_order(tmp_path):
 
 def test_a_point_cloud_without_a_camera_is_refused():
     with pytest.raises(UserError, match="needs a camera"):
-        points(Prediction(np.ones((2, 2), np.float32), "metric"))
+        points(np.ones((2, 2), np.float32), None)

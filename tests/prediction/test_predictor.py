@@ -1,13 +1,18 @@
 """From a caller's array to a Prediction: resizing, scale, camera, and refusal of what is no image."""
 
+import json
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import robustdepth
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
-from robustdepth.prediction.predictor import Predictor, resize_map, to_uint8
+from robustdepth.prediction.pictures import to_uint8
+from robustdepth.prediction.predictor import Predictor, resize_map
 from tests.made_up_model import RedModel, red_model
 
 
@@ -78,17 +83,16 @@ def test_the_camera_is_handed_on_and_must_be_of_the_images_size(predictor):
 @pytest.mark.parametrize(
     ("image", "sentence"),
     [
-        (np.zeros((4, 4), np.uint8), r"RGB array .* shape \(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), "RGB array"),
-        (np.zeros((2, 4, 4, 3), np.uint8), "RGB array"),
-        (np.zeros((0, 4, 3), np.uint8), "RGB array"),
+        (np.zeros((4, 4, 5), np.uint8), r"an array \[height, width\] .* not of shape \(4, 4, 5\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "must be an array"),
+        (np.zeros((0, 4, 3), np.uint8), "must be an array"),
         (np.zeros((4, 4, 3), np.int32), "not int32"),
         (np.zeros((4, 4, 3), bool), "not bool"),
         (np.full((4, 4, 3), 255.0), r"must lie in \[0, 1\], not \[255, 255\]"),
         (np.full((4, 4, 3), -0.1), r"must lie in \[0, 1\]"),
         (np.where(np.eye(4)[..., None] * np.ones(3) > 0, np.nan, 0.5), "holds 12 values that are NaN or infinite"),
         (np.full((4, 4, 3), np.inf), "NaN or infinite"),
-        ("photo.png", r"RGB array .* shape \(\)"),
+        (None, r"must be an array .* shape \(\)"),
     ],
 )
 def test_what_is_no_image_is_refused_with_one_sentence(image, sentence):
@@ -109,3 +113,57 @@ def test_a_network_that_returns_nan_is_named():
 def test_load_names_a_folder_that_is_no_training_run(tmp_path):
     with pytest.raises(UserError, match=r"no config.json in .*not a training workdir"):
         robustdepth.load(str(tmp_path))
+
+
+def test_every_usual_form_of_an_image_gives_the_same_depth(predictor, tmp_path):
+    rgb = ramp(40, 80)
+    expected = predictor(rgb).depth
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    alpha = np.concatenate([rgb, np.full((40, 80, 1), 7, np.uint8)], axis=-1)
+    for same in (
+        str(tmp_path / "photo.png"),
+        tmp_path / "photo.png",
+        Image.fromarray(rgb),
+        alpha,
+        rgb * np.uint16(257),
+    ):
+        np.testing.assert_array_equal(predictor(same).depth, expected)
+    grey = rgb[..., 0]
+    for same in (grey, grey[..., None], Image.fromarray(grey)):
+        np.testing.assert_array_equal(predictor(same).depth, predictor(np.repeat(grey[..., None], 3, -1)).depth)
+    with pytest.raises(UserError, match=r"cannot read image .*missing\.jpg"):
+        predictor(tmp_path / "missing.jpg")
+
+
+def test_a_camera_may_be_a_file(predictor, tmp_path):
+    path = tmp_path / "camera.json"
+    path.write_text(json.dumps(dict(width=80, height=40, fx=70, fy=71, cx=39.5, cy=19.5)))
+    prediction = predictor(ramp(40, 80), camera=str(path))
+    np.testing.assert_allclose(prediction.camera.focal, (70, 71))
+    assert prediction.points().shape == (40, 80, 3)
+
+
+def test_predictor_and_prediction_say_what_they_are_in_one_line(predictor):
+    assert repr(predictor) == "Predictor(made-up, step 5: resnet_tiny at 32x64, metric)"
+    assert re.fullmatch(r"Prediction\(40x80, metric, 96% within [\d.]+ to [\d.]+ m\)", repr(predictor(ramp(40, 80))))
+
+
+def test_saving_writes_what_the_ending_says(predictor, tmp_path):
+    camera = make_camera(70.0, 70.0, 39.5, 19.5, (40, 80))
+    prediction = predictor(ramp(40, 80), camera)
+    for name in ("depth.png", "depth.npz", "points.ply", "colors.jpg"):
+        prediction.save(tmp_path / name)
+    with Image.open(tmp_path / "depth.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), np.round(prediction.depth * 256))
+    with np.load(tmp_path / "depth.npz") as file:
+        np.testing.assert_array_equal(file["depth"], prediction.depth)
+        np.testing.assert_array_equal(file["focal"], camera.focal)
+    assert (tmp_path / "points.ply").read_bytes().startswith(b"ply\n")
+    with Image.open(tmp_path / "colors.jpg") as file:
+        assert np.abs(np.asarray(file).astype(int) - prediction.colorize()).mean() < 5
+    with pytest.raises(UserError, match=r"ends with '\.tiff': use \.png, \.npz, \.ply or \.jpg"):
+        prediction.save(tmp_path / "depth.tiff")
+    with pytest.raises(UserError, match="cannot write .*No such file or directory"):
+        prediction.save(tmp_path / "nowhere" / "depth.png")
+    with pytest.raises(UserError, match="a point cloud needs a camera"):
+        predictor(ramp(40, 80)).save(tmp_path / "other.ply")
