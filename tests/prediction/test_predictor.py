@@ -163,7 +163,7 @@ def test_saving_writes_what_the_ending_says(predictor, tmp_path):
         assert np.abs(np.asarray(file).astype(int) - prediction.colorize()).mean() < 5
     with pytest.raises(UserError, match=r"ends with '\.tiff': use \.png, \.npz, \.ply or \.jpg"):
         prediction.save(tmp_path / "depth.tiff")
-    with pytest.raises(UserError, match="cannot write .*No such file or directory"):
+    with pytest.raises(UserError, match=r"cannot write .*No such file or directory"):
         prediction.save(tmp_path / "nowhere" / "depth.png")
     with pytest.raises(UserError, match="a point cloud needs a camera"):
         predictor(ramp(40, 80)).save(tmp_path / "other.ply")
