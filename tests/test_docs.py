@@ -30,6 +30,7 @@ LAUNCHED = {
     "launch/slurm_evaluate.sbatch": "robustdepth.evaluate",
     "launch/sweep.py": "launch/sweep.py",
 }
+OTHERS = ("precompute_rgb_images.py", "precompute_depth_gt.py")  # scripts of md4all
 INCOMPLETE = re.compile(
     r"must have a value other than None|arguments are required|Flag --output"
 )  # prose may leave out
@@ -121,7 +122,7 @@ def test_every_option_that_the_documents_name_exists():
         text = path.read_text()
         named = re.findall(rf"\bconfig\.((?:{sections})\.\w+)", text)
         if path.suffix == ".md":
-            named += re.findall(rf"`(?:--config\.)?((?:{sections})\.(?!safetensors)[a-z_]+)(?:=[^`]*)?`", text)
+            named += re.findall(rf"`(?:--config\.)?((?:{sections})\.(?!safetensors|py\b)[a-z_]+)(?:=[^`]*)?`", text)
         unknown = {key for key in named if key not in keys and not any(other.startswith(f"{key}.") for other in keys)}
         assert not unknown, (
             f"{path.relative_to(REPOSITORY)} names options that configs/base.py lacks: {sorted(unknown)}"
@@ -138,6 +139,17 @@ def test_every_file_and_heading_that_the_documents_link_exists():
                 titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
                 anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
                 assert heading in anchors, f"{path.name} links {target}#{heading}, which is no heading"
+
+
+def test_every_file_that_the_documents_name_exists():
+    folders = "configs|robustdepth|benchmarks|launch|docs|tests"
+    names = {path.name for folder in folders.split("|") for path in (REPOSITORY / folder).rglob("*.py")}
+    for path in (*DOCUMENTS, *CONFIGS):
+        text = path.read_text()
+        for name in re.findall(rf"(?<![\w./])((?:{folders})/[\w/.-]+\.(?:py|md|sh|yaml|sbatch|txt|safetensors))", text):
+            assert (REPOSITORY / name).exists(), f"{path.name} names {name}, which does not exist"
+        for name in re.findall(r"`(\w+\.py)`", text):
+            assert name in names or name in OTHERS, f"{path.name} names {name}, which does not exist"
 
 
 def documented(document: str, start: str) -> list[str]:
