@@ -1,10 +1,56 @@
 """Every option with its default: the usual recipe for KITTI networks (640x192, batch 12, Adam 1e-4).
 
-Experiments start from `base.get_config()` and change what differs. `robustdepth.runtime.config` checks keys, types and
-choices against this file. Use tuples, never lists, so that the command line can override them.
+Experiments start from `base.get_config()` and change what differs. `robustdepth.runtime.config` checks keys, types,
+ranges and choices against this file. Use tuples, never lists, so that the command line can override them.
 """
 
 from ml_collections import ConfigDict
+
+# What numbers may be; robustdepth/runtime/schema.py explains the notation. Every number has a range.
+RANGES = {
+    "seed": "[0, 2147483647]",
+    "image_size": "2 x [16, 16384]",
+    "batch_size": "[1, inf)",
+    "data.world_share": "[0, 1]",
+    "data.frame_step": "[1, inf)",
+    "data.grey": "[0, 1]",
+    "data.jitter": "4 x [0, 1]",
+    "data.camera_effects": "[0, 1]",
+    "data.threads": "[0, inf)",
+    "data.max_bad_images": "[0, inf)",
+    "model.*": "(0, inf)",
+    "model.canonical_focal": "[0, inf)",
+    "loss.*": "[0, inf) or a schedule",
+    "reprojection.ssim_share": "[0, 1]",
+    "texture.*": "[0, 1]",
+    "semantics.stride": "[4, 16]",
+    "semantics.width": "[1, inf)",
+    "semantics.heads": "[1, inf)",
+    "semantics.dropped": "[0, 1)",
+    "stereo.exposure": "[0, 1)",
+    "stereo.noise": "[0, 1]",
+    "stereo.max_disparity": "[0, inf)",
+    "selective.temperature": "2 x (0, inf)",
+    "selective.argmin_share": "[0, 1]",
+    "optimizer.learning_rate": "(0, inf)",
+    "optimizer.steps": "[1, 2147483647]",
+    "optimizer.encoder_factor": "[0, inf)",
+    "optimizer.warmup_steps": "[0, 2147483647]",
+    "optimizer.drops": "* x (0, 1)",
+    "optimizer.drop_factor": "(0, 1]",
+    "optimizer.weight_decay": "[0, inf)",
+    "optimizer.clip_norm": "[0, inf)",
+    "optimizer.ema_decay": "[0, 1)",
+    "optimizer.accumulate": "[1, inf)",
+    "log.*": "[1, inf)",
+    "checkpoint.*": "[1, inf)",
+    "health.max_skipped_in_row": "[1, inf)",
+    "health.min_spread": "[0, inf)",
+    "health.max_auto_mask": "[0, 1]",
+    "health.max_translation": "(0, inf)",
+    "health.graph_entropy": "2 x [0, 1]",
+    "health.mask_proxy": "2 x [0, 1]",
+}
 
 
 def get_config() -> ConfigDict:

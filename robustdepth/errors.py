@@ -2,7 +2,8 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 
 SHOWN = 30  # of all known names, where none is close
 
@@ -23,6 +24,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean {' or '.join(close)}?"
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     return f"known: {', '.join(known[:SHOWN])}{more}."
+
+
+def blame(error: BaseException, path: str) -> str | None:
+    """Where the user's Python file `path` raised an error, or what led to it, and what it says; None if it did not."""
+    for cause in list(_causes(error))[::-1]:
+        lines = [frame.lineno for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == path]
+        if isinstance(cause, SyntaxError) and cause.filename == path:
+            lines.append(cause.lineno)
+        if lines:
+            text = cause.msg if isinstance(cause, SyntaxError) else str(cause)
+            return f"{path}, line {lines[-1]}: {type(cause).__name__}: {' '.join(text.split())}"
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -1,12 +1,13 @@
 """Trains an experiment: python -m robustdepth.train --config=configs/NAME.py --workdir=DIR [--config.key=value]."""
 
+import pathlib
 import re
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from robustdepth.errors import run_main
+from robustdepth.errors import UserError, blame, run_main
 from robustdepth.paths import command_line
 from robustdepth.runtime.distributed_flags import run_in_job
 
@@ -42,12 +43,18 @@ def _dry_run() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """As absl does; an override of a key that the config lacks ends with a sentence instead of a traceback."""
+    """As absl does; whatever is wrong with the flags or in the config file ends with a sentence."""
+    path = next((word.partition("=")[2] for word in argv if re.match("--?config=", word)), "").partition(":")[0]
     try:
-        return app.parse_flags_with_usage(argv)
-    except AttributeError as error:
-        key, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
-        print(f"error: the config has no key {key}. {' '.join(hint)}".rstrip(), file=sys.stderr)
+        if path and not pathlib.Path(path).is_file():
+            raise UserError(f"config file {path} does not exist.")
+        return flags.FLAGS(argv)
+    except Exception as error:  # whatever a config file raises
+        if (sentence := blame(error, path)) is None:
+            text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
+            unknown = isinstance(error, AttributeError | KeyError)
+            sentence = f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else str(error)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
 
 

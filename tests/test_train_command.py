@@ -165,14 +165,38 @@ def test_two_processes_do_not_share_a_workdir(clip, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "status", "sentence"),
+    ("flags", "sentence"),
     [
-        (["--config.optimizer.step=5"], 2, "no key step. Did you mean steps instead"),
-        (["--config.batch_size=many"], 1, "many"),
-        (["--config.data.root=/nowhere"], 2, "/nowhere"),
+        (["--config.optimizer.step=5"], "no key step. Did you mean steps instead"),
+        (["--config.modle.dtype=x"], "no key modle. Did you mean model instead"),
+        (["--config.batch_size=many"], "many"),
+        (["--config.image_size=64x208"], "must be a tuple of 2 whole numbers"),
+        (["--config.data.root=/nowhere"], "/nowhere"),
+        (["--config=nowhere.py"], "config file nowhere.py does not exist"),
+        (["--config=README.md"], "README.md, line "),
     ],
 )
-def test_flags_that_cannot_be_right_are_refused(clip, tmp_path, flags, status, sentence):
-    _, err = finish(start(clip, tmp_path / "run", *flags), status=status)
+def test_flags_that_cannot_be_right_are_refused(clip, tmp_path, flags, sentence):
+    _, err = finish(start(clip, tmp_path / "run", *flags), status=2)
     assert sentence in err
+    assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("config.loss.photometrc = 1.0", "config.loss.photometrc is unknown: did you mean loss.photometric"),
+        ("config.optimizer.ema_decay = 1.5", "config.optimizer.ema_decay=1.5 must be a number"),
+        ("config.optimizer.steps = 'many'", "own.py, line 5: TypeError"),
+        ("raise ZeroDivisionError('mine')", "own.py, line 5: ZeroDivisionError: mine"),
+    ],
+)
+def test_a_config_file_is_checked_as_the_command_line_is(clip, tmp_path, line, sentence):
+    body = ["config = overfit_clip.get_config()", line, "return config"]
+    text = "\n    ".join(["from configs import overfit_clip\n\ndef get_config():", *body])
+    (tmp_path / "own.py").write_text(text + "\n")
+    _, err = finish(start(clip, tmp_path / "run", f"--config={tmp_path / 'own.py'}"), status=2)
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()

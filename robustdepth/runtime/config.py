@@ -1,20 +1,30 @@
 """Experiment configs: checked against what the code understands, and kept in the workdir as JSON."""
 
+import importlib
 import json
 import pathlib
+import re
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from robustdepth.conditions.spec import parse as parse_conditions
+from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
+from robustdepth.models.build import ENCODERS, TRANSFORMERS
 from robustdepth.paths import expand_home
 from robustdepth.runtime.files import replacing
+from robustdepth.runtime.schema import check_values, flatten
 from robustdepth.switches import SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
 CHOICES = {
     "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
+    "model.encoder": (*ENCODERS, *TRANSFORMERS),
+    "model.pose_encoder": tuple(ENCODERS),
+    "model.output_stride": (1, 2, 4, 8),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("drops", "cosine"),
     "model.remat": ("none", "convolutions", "full"),
@@ -22,15 +32,13 @@ CHOICES = {
     "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
     "reprojection.smooth_edges": ("image", "illumination"),
+    "semantics.expert": ("world", "dinov2_vits14", "dinov2_vitb14", "segformer_b0", "espnetv2"),
+    "semantics.stride": (4, 8, 16),
     "semantics.graph": ("learned", "fixed", "none"),
     "stereo.network": ("light", "gwcnet_g"),
     "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
     "selective.mask": ("off", "argmin", "learned", "independent"),
 }
-POSITIVE = (
-    *("batch_size", "optimizer.steps", "optimizer.accumulate"),
-    *("log.every", "log.images_every", "checkpoint.every", "checkpoint.keep"),
-)
 # Where older configs keep what has moved since: their key, and today's.
 MOVED = {
     "loss.ssim_share": "reprojection.ssim_share",
@@ -49,12 +57,16 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: one sentence that names the key, its value, and what would be right.
     """
+    base = _base()
+    check_values(config, base.get_config(), base.RANGES)
     for key, choices in CHOICES.items():
         value = lookup(config, key)
         if value not in choices:
-            raise UserError(f'config.{key}="{value}" is unknown; {nearest(value, choices)}')
+            raise UserError(f'config.{key}="{value}" is unknown; {nearest(str(value), map(str, choices))}')
+    parse_conditions(config.weather.spec)
+    check_rules(config.sharding.rules)
     height, width = config.image_size
-    if height % 16 or width % 16 or min(height, width) <= 0:
+    if height % 16 or width % 16:
         raise UserError(
             f"config.image_size={height}x{width}: height and width must be multiples of 16; "
             f"the nearest are {max(16, round(height / 16) * 16)}x{max(16, round(width / 16) * 16)}."
@@ -71,24 +83,26 @@ def check(config: ConfigDict) -> None:
         if view not in (*TEMPORAL, STEREO):
             raise UserError(f'config.data.views has "{view}"; {nearest(view, (*TEMPORAL, STEREO))}')
     share = config.data.world_share
-    if not 0.0 <= share <= 1.0:
-        raise UserError(f"config.data.world_share={share} must lie between 0 and 1.")
     if config.data.name == "none" and share != 1.0:
         raise UserError(
             'config.data.name="none" has no recordings: set config.data.world_share=1.0 or name a data set.'
         )
+    rendered = world_count(config)
+    if 0 < share < 1 and rendered in (0, config.batch_size):
+        raise UserError(
+            f"config.data.world_share={share} of config.batch_size={config.batch_size} is {rendered} samples: give "
+            f"both kinds at least one, with a share from {1 / config.batch_size:.3g} to "
+            f"{1 - 1 / config.batch_size:.3g}, or raise the batch size."
+        )
     if config.data.name != "none" and not config.data.root:
         raise UserError(f'config.data.name="{config.data.name}" needs --config.data.root=FOLDER.')
-    if not 0 < config.model.min_depth < config.model.initial_depth < config.model.max_depth:
+    if not config.model.min_depth < config.model.initial_depth < config.model.max_depth:
         raise UserError(
             f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
-            f"< max_depth={config.model.max_depth} must hold, all positive."
+            f"< max_depth={config.model.max_depth} must hold."
         )
     check_second_views(config)
     check_stereo(config)
-    for key in POSITIVE:
-        if lookup(config, key) < 1:
-            raise UserError(f"config.{key}={lookup(config, key)} must be at least 1.")
     if config.batch_size % config.optimizer.accumulate:
         raise UserError(
             f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="
@@ -96,9 +110,25 @@ def check(config: ConfigDict) -> None:
         )
 
 
+def check_rules(rules: tuple) -> None:
+    """Refuses sharding rules that are not (regular expression, partition spec)."""
+    for rule in rules:
+        try:
+            pattern, spec = rule
+            re.compile(pattern)
+        except (ValueError, TypeError, re.error):
+            raise UserError(
+                f'config.sharding.rules has {rule!r}: a rule is (regular expression, spec), such as (".*", ()).'
+            ) from None
+        if spec != "longest" and not isinstance(spec, tuple):
+            raise UserError(f'config.sharding.rules has {rule!r}: its spec must be a tuple, or "longest".')
+
+
 def check_second_views(config: ConfigDict) -> None:
     """Refuses options of the texture view and of the semantic expert that leave nothing to do, or nothing to read."""
     texture, semantics = config.texture, config.semantics
+    if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
+        raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
     if uses_view(config, "texture") and not (texture.missing or texture.interfering or texture.jitter):
         raise UserError(
             "config.texture switches missing, interfering and jitter all off, but a texture loss has a weight: give "
@@ -107,15 +137,13 @@ def check_second_views(config: ConfigDict) -> None:
     if not uses(config, *SEMANTIC_TERMS):
         return
     has_second = uses_view(config, "texture") or uses_view(config, "weather")
-    if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
-        raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
     if tuple(semantics.views) == ("perturbed",) and not has_second:
         raise UserError(
             'config.semantics.views=("perturbed",), but no texture or weather loss asks for a perturbed view: add '
             '"clean", or give config.loss.texture_photometric a weight.'
         )
     finest = 4 if config.model.output_stride <= 4 else config.model.output_stride
-    if semantics.stride not in (4, 8, 16) or semantics.stride < finest:
+    if semantics.stride < finest:
         raise UserError(f"config.semantics.stride={semantics.stride} is none of the decoder's strides: use 16, 8 or 4.")
     if any(length % semantics.stride for length in config.image_size):
         height, width = config.image_size
@@ -177,22 +205,21 @@ def at_home(config: ConfigDict) -> ConfigDict:
     return found
 
 
+def _base() -> ModuleType:
+    """The file that holds every option with its default: not part of the package, it lies beside the experiments."""
+    try:
+        return importlib.import_module("configs.base")
+    except ModuleNotFoundError:
+        raise UserError(
+            "configs/base.py, which says what every option may be, is not found: run this from the repository's folder."
+        ) from None
+
+
 def lookup(config: ConfigDict, key: str) -> Any:
     """The value at a dotted key."""
     for part in key.split("."):
         config = config[part]
     return config
-
-
-def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value, for comparing and listing."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def write(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -236,20 +263,30 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+def differences(config: ConfigDict, workdir: pathlib.Path) -> list[str]:
+    """The keys, with both values, in which a config is another experiment than the one that a workdir belongs to.
+
+    A key that the workdir's version did not have counts as its default.
+    """
+    old, new, defaults = flatten(read(workdir)), flatten(config), flatten(_base().get_config())
+    return [
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, defaults.get(key)) != new.get(key)
+        and not any(key == free or key.startswith(free + ".") for free in FREE)
+    ]
+
+
 def check_same(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Refuses to go on in a workdir that belongs to another experiment.
 
     Raises:
       UserError: names the keys that differ, with both values.
     """
-    old, new = flatten(read(workdir)), flatten(config)
-    differ = [
-        f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f + ".") for f in FREE)
-    ]
+    differ = differences(config, workdir)
     if differ:
         raise UserError(
             f"{workdir} belongs to another experiment: {'; '.join(differ[:4])}"
-            f"{f' and {len(differ) - 4} more' if len(differ) > 4 else ''}. Use another --workdir."
+            f"{f' and {len(differ) - 4} more' if len(differ) > 4 else ''}. Give the values from there to go on, or use "
+            f"another --workdir, which --config.init_from={workdir} starts from these networks."
         )

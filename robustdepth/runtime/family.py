@@ -1,15 +1,16 @@
 """A family of experiments: one config file with a table ROWS of variants and get_config(row)."""
 
+import contextlib
 import importlib.util
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from robustdepth.errors import UserError, nearest
+from robustdepth.errors import UserError, blame, nearest
 from robustdepth.runtime import config as configs
 
 
@@ -41,11 +42,13 @@ def load_config(path: str) -> ConfigDict:
     file, _, row = path.partition(":")
     if row:
         family = load_family(file)
-        return family.get_config(choose_rows(family, [row])[0])
+        with _blamed(file):
+            return family.get_config(choose_rows(family, [row])[0])
     module = _run_file(file)
     if hasattr(module, "ROWS") or not hasattr(module, "get_config"):
         raise UserError(f"{file} is no single experiment: it needs get_config(), or name a row as {file}:ROW.")
-    return module.get_config()
+    with _blamed(file):
+        return module.get_config()
 
 
 def _run_file(path: str) -> ModuleType:
@@ -55,8 +58,20 @@ def _run_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UserError(f"config file {path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _blamed(path):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _blamed(path: str) -> Iterator[None]:
+    """Turns whatever a config file raises into a sentence with its line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(blame(error, path) or f"config file {path} cannot be run: {error}") from error
 
 
 def choose_rows(family: Family, names: Sequence[str]) -> tuple[str, ...]:

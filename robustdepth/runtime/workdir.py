@@ -15,10 +15,13 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.checkpoint import ASIDE, latest_step
 from robustdepth.runtime.distributed import PACKAGES, is_first
 from robustdepth.runtime.files import PART
 
 FINISHED_FILE = "finished"
+MEDIAN_FILE = "train_median.npz"  # the training set's median depth
+PARAMETERS_FILE = "parameters.txt"
 VERSIONS_FILE = "versions.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of a disk that takes nothing more
 
@@ -49,7 +52,7 @@ class Workdir:
     """A run's folder, locked for this job by its process 0, which alone writes there; use as a context manager."""
 
     def __init__(self, path: str | pathlib.Path, config: ConfigDict):
-        """Creates the folder, or checks that it belongs to the same experiment.
+        """Creates the folder, or checks that it belongs to the same experiment, where that has got to a checkpoint.
 
         Raises:
           UserError: another process trains there, it belongs to another config, or it cannot be written.
@@ -79,11 +82,21 @@ class Workdir:
                 f"another process uses {self.path}; wait for it to end, or use another --workdir."
             ) from None
         if (self.path / configs.CONFIG_FILE).exists():
-            configs.check_same(config, self.path)
+            self._claim_begun(config)
         elif any(entry.name != "lock" and not entry.name.startswith(PART) for entry in self.path.iterdir()):
             raise UserError(f"{self.path} holds files of something else; use an empty folder as --workdir.")
         else:
             configs.write(config, self.path)
+
+    def _claim_begun(self, config: ConfigDict) -> None:
+        """Takes a workdir that has a config: the same one, or a corrected one where there is no checkpoint yet."""
+        if latest_step(self.path) is not None or (self.path / ASIDE).exists():
+            configs.check_same(config, self.path)
+        elif differ := configs.differences(config, self.path):
+            for name in (MEDIAN_FILE, PARAMETERS_FILE):  # of the other config
+                (self.path / name).unlink(missing_ok=True)
+            configs.write(config, self.path)
+            print(f"{self.path} has no checkpoint yet: it now belongs to this config ({'; '.join(differ[:4])})")
 
     def check_shared(self) -> None:
         """Raises UserError where this process does not see what process 0 has written."""

@@ -27,7 +27,7 @@ from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Checkpointer
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.logging import MetricWriter, duration
-from robustdepth.runtime.workdir import Workdir
+from robustdepth.runtime.workdir import MEDIAN_FILE, PARAMETERS_FILE, Workdir
 from robustdepth.training import health
 from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels, result_picture
@@ -35,8 +35,6 @@ from robustdepth.training.setup import Experiment, build
 from robustdepth.training.step import StepLog
 from robustdepth.types import Batch, TrainState
 
-MEDIAN_FILE = "train_median.npz"
-PARAMETERS_FILE = "parameters.txt"
 PROFILE_FOLDER = "profile"
 RESULT_FILE = "result.png"
 
