@@ -119,6 +119,14 @@ def model_bytes(config: str = '{"task": "depth", "model": {"freeze_encoder": fal
     return safetensors.numpy.save(tensors, {"config": config, "step": "5"})
 
 
+def renamed(model: bytes, old: bytes, new: bytes) -> bytes:
+    """A .safetensors file with another text in its header."""
+    length = int.from_bytes(model[:8], "little")
+    header = model[8 : 8 + length].replace(old, new)
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + model[8 + length :]
+
+
 CALIBRATION = "calib_time: 09-Jan-2012 13:57:47\n" + row("R_rect_00", np.eye(3))
 for _name, _x in (("02", -0.06), ("03", 0.48)):
     CALIBRATION += row(f"S_rect_{_name}", [SIZE[1], SIZE[0]]) + row(f"P_rect_{_name}", projection(_x))

@@ -30,10 +30,12 @@ from robustdepth.evaluation.baselines import find_median_map
 from robustdepth.evaluation.predictors import ForeignPredictor
 from robustdepth.interop.torch_file import read_weights
 from robustdepth.runtime.bundle import read_bundle
+from robustdepth.runtime.inference import load_model
 from robustdepth.types import Camera, EvalSample
 from tests import made_files
 from tests.made_files import MAPS, POINTS, image_bytes, mat_bytes, numpy_bytes
 from tests.recordings import CAMERA, DRIVE, SIZE, projection
+from tests.tiny import tiny_config
 
 MADE = int(os.environ.get("ROBUSTDEPTH_FUZZ", "0"))
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
@@ -71,6 +73,14 @@ def read_predictions(path: pathlib.Path) -> None:
         for kind in ("depth", "inverse_depth"):
             with contextlib.suppress(UserError):
                 assert ForeignPredictor(place, kind, count, path.stem).prepare(0, sample).ndim == 2
+
+
+def load_described(path: pathlib.Path) -> None:
+    """The model of two arrays that has this config: whatever it describes, the arrays are not its."""
+    bundle = path.with_suffix(".safetensors")
+    bundle.write_bytes(made_files.model_bytes(path.read_text(encoding="utf-8", errors="replace")))
+    with pytest.raises(UserError):
+        load_model(bundle)
 
 
 class Reader(NamedTuple):
@@ -134,6 +144,7 @@ READERS = {
     ),
     "safetensors": Reader("a.safetensors", made_files.model_bytes(), read_weights),
     "model": Reader("a.safetensors", made_files.model_bytes(), read_bundle),
+    "model config": Reader("config.json", json.dumps(tiny_config().to_dict()), load_described),
     "zip pth": Reader("a.pth", (FIXTURES / "zip.pth").read_bytes(), read_weights),
     "legacy pth": Reader("a.pth", (FIXTURES / "legacy.pth").read_bytes(), read_weights),
 }
@@ -143,6 +154,18 @@ FOUND: dict[str, tuple[bytes, ...]] = {
     "times": (b"2011-09-26 2011-09-26 13:02:25.1",),
     "robotcar": (b"983 643 983 643 493 " + b"1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", b"1e400 983 643 493 " + b"1 " * 16),
     "make3d": (b"MATLAB 5.0 MAT-file ",),
+    "model": (
+        *(
+            made_files.renamed(made_files.model_bytes(), b"depth/params/a/kernel", name)
+            for name in (b"depth/batch_stats/a", b"depth", b"")
+        ),
+        *(
+            made_files.model_bytes(config)
+            for config in ("{}", '{"task": "depth"}', '{"task": "depth", "model": 3}', "[" * 99_999)
+        ),
+        made_files.model_bytes('{"task": "depth", "model": {"freeze_encoder": true, "pretrained": "package"}}'),
+    ),
+    "model config": (b'{"task": "depth", "model": {"freeze_encoder": false}}', b'{"image_size": [1]}'),
 }
 
 

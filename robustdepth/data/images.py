@@ -129,10 +129,17 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def files_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of a folder, without its subfolders. Raises UserError where it cannot be read."""
+    """The files of a folder, without its subfolders, but with links to files that are gone: who reads these says so.
+
+    Raises UserError where it cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
-            return [pathlib.Path(entry.path) for entry in entries if entry.is_file()]
+            return [
+                pathlib.Path(entry.path)
+                for entry in entries
+                if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+            ]
     except OSError as error:
         raise UserError(f"cannot look into {folder} ({error.strerror}): give a folder that can be read.") from error
 

@@ -85,11 +85,13 @@ def read_bundle(path: str | pathlib.Path) -> Weights:
         raise UserError(f"model file {path} is damaged or of another kind ({error}).") from None
     try:
         config, step = configs.from_json(metadata["config"]), int(metadata["step"])
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise UserError(f"{path} is no model file of this project: python -m robustdepth.export writes them.") from None
-    networks = unflatten_dict(_packaged_encoder(config) | tensors, sep="/")
-    params = {name: tree["params"] for name, tree in networks.items()}
-    stats = {name: tree.get("batch_stats", {}) for name, tree in networks.items()}
+        networks = unflatten_dict(_packaged_encoder(config) | tensors, sep="/")
+        params = {name: tree["params"] for name, tree in networks.items()}
+        stats = {name: tree.get("batch_stats", {}) for name, tree in networks.items()}
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:  # names or config lack a part
+        raise UserError(
+            f"{path} is no model file of this project: python -m robustdepth.export writes them."
+        ) from error
     return Weights(config, params, stats, step)
 
 

@@ -114,10 +114,16 @@ def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
         for name in ("depth", "pose")
         if name in weights.params
     }
-    image = jax.ShapeDtypeStruct((1, *weights.config.image_size, 3), jnp.float32)
-    _check_fit(build_depth_net(weights.config.model), variables["depth"], (image,), f"depth network in {path}")
-    if "pose" in variables:
-        _check_fit(build_pose_net(weights.config.model), variables["pose"], (image, image), f"pose network in {path}")
+    try:
+        image = jax.ShapeDtypeStruct((1, *weights.config.image_size, 3), jnp.float32)
+        _check_fit(build_depth_net(weights.config.model), variables["depth"], (image,), f"depth network in {path}")
+        if "pose" in variables:
+            pose_net = build_pose_net(weights.config.model)
+            _check_fit(pose_net, variables["pose"], (image, image), f"pose network in {path}")
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the config in {path} describes no network ({error}): it is damaged, or of an older version."
+        ) from error
     return DepthModel(weights.config, jax.device_put(variables), int(weights.step), str(path))
 
 

@@ -1,6 +1,7 @@
 """Images: decoding, resizing with half-pixel centres, and what is refused."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -158,6 +159,17 @@ def test_of_one_image_in_two_formats_the_lossless_one_is_read(tmp_path, caplog):
         write_image(tmp_path / name, picture(0))
     assert [path.name for path in list_images(tmp_path)] == ["f_1.png", "f_2.jpg"]
     assert "1 images in several formats: f_1.png is read, f_1.jpg is not" in caplog.text
+
+
+def test_a_link_to_nowhere_is_told_and_a_pipe_is_no_file(tmp_path):
+    write_image(tmp_path / "elsewhere" / "a.png", picture(0))
+    (tmp_path / "0.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "1.png").symlink_to(tmp_path / "elsewhere" / "gone.png")
+    (tmp_path / "2.png").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "3.png")
+    assert [path.name for path in list_images(tmp_path)] == ["0.png", "1.png"]
+    with pytest.raises(BadImage, match=r"1\.png"):
+        read_image(tmp_path / "1.png")
 
 
 def test_folders_are_found_through_links_and_circles_end(tmp_path):
