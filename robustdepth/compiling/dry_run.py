@@ -17,6 +17,7 @@ from robustdepth.runtime import sharding
 from robustdepth.training.setup import TaughtStep, build
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
+UNKNOWN = "not told for these devices: python -m benchmarks.program counts them"
 
 
 class Needs(NamedTuple):
@@ -35,7 +36,7 @@ class Needs(NamedTuple):
     temporaries: int
     program: int
     memory: int  # what the device has; 0: unknown
-    flops: float  # one round of loops alone, see `rounds`
+    flops: float  # one round of loops alone, see `rounds`; 0: unknown, as for bytes
     accessed: float  # bytes read and written, as XLA counts them
     rounds: int  # parts that `config.optimizer.accumulate` makes of a batch
     collectives: list[Collective]
@@ -76,7 +77,7 @@ def find_needs(config: ConfigDict, topology: str) -> Needs:
     compiled = _compile(lowered, config, f"{count} x {device.device_kind}")
     seconds = time.monotonic() - began
     memory: Any = compiled.memory_analysis()
-    cost: Any = compiled.cost_analysis()
+    cost: Any = compiled.cost_analysis() or {}  # GPUs that are elsewhere tell none
     (_, batch), _ = lowered.args_info
     split = sharding.batch_sharding(mesh)
     fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -154,8 +155,8 @@ def describe(needs: Needs) -> str:
         ("  new outputs", _megabytes(needs.outputs)),
         ("  temporaries", _megabytes(needs.temporaries)),
         ("  program", _megabytes(needs.program)),
-        ("FLOPs a step", f"{needs.flops / 1e9:.1f} billion{once}"),
-        ("memory traffic", f"{needs.accessed / GIGABYTE:.2f} GB a step{once}"),
+        ("FLOPs a step", f"{needs.flops / 1e9:.1f} billion{once}" if needs.flops else UNKNOWN),
+        ("memory traffic", f"{needs.accessed / GIGABYTE:.2f} GB a step{once}" if needs.accessed else UNKNOWN),
         *_collective_rows(needs.collectives),
     ]
     notes = [f"{needs.experiment}: its training step, compiled and not run; sizes count in 1000s."]

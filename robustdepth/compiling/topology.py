@@ -9,11 +9,15 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from robustdepth.compiling.gpus import GPUS, absent_gpus, gpu_of
 from robustdepth.errors import UserError
 from robustdepth.runtime.sharding import make_mesh
 
 HERE = "here"
-KNOWN = f'"{HERE}" (this machine\'s devices), "cpu:N", or a TPU topology such as "v5e:2x4", "v5p:2x2x1" or "v6e:2x4"'
+KNOWN = (
+    f'"{HERE}" (this machine\'s devices), "cpu:N", GPUs as in "h200:8" ({", ".join(GPUS)}), or a TPU topology such as '
+    '"v5e:2x4", "v5p:2x2x1" or "v6e:2x4"'
+)
 # Memory of one device, as cloud.google.com/tpu/docs/system-architecture-tpu-vm has it; a topology does not tell.
 TPU_GIGABYTES = {"TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
 # Without these, libtpu asks the network which TPU it is on, complains where it is on none, and lets one process in.
@@ -28,8 +32,8 @@ _COMPILER_ALONE = {
 def make_topology_mesh(name: str, axis: str) -> Mesh:
     """The mesh that `sharding.make_mesh` would make on the named devices.
 
-    Those of TPUs that are elsewhere hold no arrays and run nothing: programs can be compiled for them. It must be the
-    first thing of a process that uses JAX's devices, unless the name is "here".
+    Those of GPUs and TPUs that are elsewhere hold no arrays and run nothing: programs can be compiled for them. It must
+    be the first thing of a process that uses JAX's devices, unless the name is "here".
 
     Args:
       name: see `KNOWN`.
@@ -42,17 +46,19 @@ def make_topology_mesh(name: str, axis: str) -> Mesh:
         return make_mesh(axis)
     if match := re.fullmatch(r"cpu:([1-9]\d*)", name):
         return make_mesh(axis, _fake_cpus(int(match.group(1))))
+    if (match := re.fullmatch(r"(\w+):([1-9]\d*)", name)) and match.group(1) in GPUS:
+        return make_mesh(axis, absent_gpus(match.group(1), int(match.group(2))))
     if re.fullmatch(r"v\d\w*:\d+(x\d+)*", name):
         return make_mesh(axis, _tpus(name))
-    raise UserError(
-        f'--dry_run="{name}" is no topology: give {KNOWN}. JAX compiles for GPUs where one is: use "{HERE}" there.'
-    )
+    raise UserError(f'--dry_run="{name}" is no topology: give {KNOWN}.')
 
 
 def device_memory(device: jax.Device) -> int:
     """Bytes of a device's memory; 0 where that is not known (a CPU shares the host's)."""
     if device.device_kind in TPU_GIGABYTES:
         return TPU_GIGABYTES[device.device_kind] * 2**30
+    if (gpu := gpu_of(device)) is not None:
+        return gpu.memory
     stats = device.memory_stats() if device in jax.devices() else None
     return (stats or {}).get("bytes_limit", 0)
 

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from robustdepth.types import Array
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+YIQ = np.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
 
 
 def luminance(images: Float[Array, "*batch 3"]) -> Float[Array, "*batch 1"]:
@@ -22,12 +24,12 @@ def to_grey(images: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
 
 def rotate_hue(images: Float[Array, "batch view height width 3"], turns: Float[Array, "batch"]) -> Array:
     """Hue shifted by a fraction of a full turn: a rotation of the chroma plane of YIQ, linear and without branches."""
-    to_yiq = jnp.array([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], images.dtype)
+    to_yiq, to_rgb = jnp.asarray(YIQ, images.dtype), jnp.asarray(np.linalg.inv(YIQ), images.dtype)
     angle = 2.0 * jnp.pi * turns
     cos, sin, zero, one = jnp.cos(angle), jnp.sin(angle), jnp.zeros_like(angle), jnp.ones_like(angle)
     rows = [jnp.stack(r, axis=-1) for r in ((one, zero, zero), (zero, cos, -sin), (zero, sin, cos))]
     rotation = jnp.stack(rows, axis=-2)
-    whole = jnp.einsum("ij,bjk,kl->bil", jnp.linalg.inv(to_yiq), rotation, to_yiq, precision=jax.lax.Precision.HIGHEST)
+    whole = jnp.einsum("ij,bjk,kl->bil", to_rgb, rotation, to_yiq, precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(images[..., None, :] * whole[:, None, None, None], axis=-1)
 
 

@@ -10,10 +10,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from configs import base, kitti_structure_resnet18, world_expert, world_quickstart, world_selective
-from robustdepth.compiling import topology
+from robustdepth.compiling import gpus, topology
 from robustdepth.compiling.collectives import Collective, Kind, by_kind, collectives, shape_bytes
 from robustdepth.compiling.dry_run import describe, find_needs
-from robustdepth.compiling.topology import make_topology_mesh
+from robustdepth.compiling.topology import device_memory, make_topology_mesh
 from robustdepth.data.stream import Stream, batch_shapes
 from robustdepth.errors import UserError
 from robustdepth.runtime import sharding
@@ -160,7 +160,7 @@ def check_shapes(config):
 
 @pytest.mark.parametrize("name", ["v5e-8", "h100:8", "cpu:0", "cpu", "gpu", ""])
 def test_unknown_topologies_are_refused(name):
-    with pytest.raises(UserError, match=r'is no topology: give "here" \(this machine\'s devices\), "cpu:N", or a TPU'):
+    with pytest.raises(UserError, match=r'is no topology: give "here" \(this machine\'s devices\), "cpu:N", GPUs as'):
         make_topology_mesh(name, "data")
 
 
@@ -168,6 +168,31 @@ def test_the_tpu_compiler_may_be_missing(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="--dry_run=v5e:2x4 needs the TPU compiler, but no TPU: pip install libtpu"):
         make_topology_mesh("v5e:2x4", "data")
+
+
+def test_the_gpu_compiler_may_be_missing(monkeypatch):
+    monkeypatch.setattr(gpus.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r'--dry_run=h200:8 needs the GPU compiler, but no GPU: pip install "robustdepth'
+    ):
+        make_topology_mesh("h200:8", "data")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is None, reason="the GPU compiler is not installed")
+def test_a_program_is_compiled_for_gpus_that_are_not_there():
+    mesh = make_topology_mesh("h200:16", "data")  # two hosts
+    assert mesh.devices.size == 16
+    assert device_memory(mesh.devices.flat[0]) == 151_397_597_184
+    split = NamedSharding(mesh, P("data"))
+    total = jax.jit(lambda x: jnp.sum(x * x), in_shardings=split, out_shardings=NamedSharding(mesh, P()))
+    text = total.lower(jax.ShapeDtypeStruct((64, 128), jnp.float32)).compile().as_text()
+    assert [found.kind for found in collectives(text)] == ["all-reduce"]
+
+
+def test_facts_of_a_gpu_are_those_that_its_compiler_is_told():
+    text = gpus.target_config(gpus.GPUS["h200"])
+    for fact in ("core_count: 132", "memory_bandwidth: 4800000000000", "l2_cache_size: 52428800", "major: 9 minor: 0"):
+        assert fact in text  # as XLA's own description of that GPU has them
 
 
 def test_meshes_of_cpu_devices():
