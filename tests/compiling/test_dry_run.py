@@ -158,7 +158,7 @@ def check_shapes(config):
     assert found == jax.tree.map(lambda leaf: (leaf.shape, np.dtype(leaf.dtype)), batch_shapes(config))
 
 
-@pytest.mark.parametrize("name", ["v5e-8", "h100:8", "cpu:0", "cpu", "gpu", ""])
+@pytest.mark.parametrize("name", ["v5e-8", "h300:8", "cpu:0", "cpu", "gpu", ""])
 def test_unknown_topologies_are_refused(name):
     with pytest.raises(UserError, match=r'is no topology: give "here" \(this machine\'s devices\), "cpu:N", GPUs as'):
         make_topology_mesh(name, "data")
