@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,12 @@ from robustdepth.runtime import sharding
 from robustdepth.teachers.stereo_teacher import load_teacher
 from robustdepth.training import setup
 from robustdepth.training.setup import build
+from robustdepth.training.step import StepLog
 from tests.conftest import REPOSITORY, takes_minutes
 from tests.tiny import random_batch, shrink
 
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+GOLDEN = REPOSITORY / "tests" / "golden"
 LARGE = ("kitti_structure_resnet18", "kitti_structure_selective_resnet50", "kitti_structure_vits")  # minutes to compile
 
 
@@ -31,14 +34,14 @@ def as_in_production():
         yield
 
 
+def small_teacher(*args, **options):
+    """The package's stereo network matches these small pairs as they are: at its training's width it takes minutes."""
+    return dataclasses.replace(load_teacher(*args, **options), trained_at=0)
+
+
 @pytest.fixture(autouse=True)
 def teacher_at_the_tests_size(monkeypatch):
-    """The package's stereo network matches these small pairs as they are: at its training's width it takes minutes."""
-
-    def load(*args, **options):
-        return dataclasses.replace(load_teacher(*args, **options), trained_at=0)
-
-    monkeypatch.setattr(setup, "load_teacher", load)
+    monkeypatch.setattr(setup, "load_teacher", small_teacher)
 
 
 def shrunken(name: str) -> ConfigDict:
@@ -50,6 +53,10 @@ def shrunken(name: str) -> ConfigDict:
     config.data.root = config.selective.folder = "given on the command line"
     configs.check(config)
     return shrink(config)
+
+
+def values_of(log: StepLog) -> dict[str, float]:
+    return {name: float(term.value) for name, term in log.terms.items()}
 
 
 def one_device() -> Mesh:
@@ -74,6 +81,9 @@ def test_config_can_be_run_and_takes_a_step(name):
     before = jax.device_get(state.params)
     state, log = experiment.step(state, sharding.put_batch(random_batch(config), mesh))
     assert bool(log.ok)
+    # Losses change on purpose only: python -m tests.fixtures.make_step_golden writes this file.
+    known = json.loads((GOLDEN / "steps.json").read_text()).get(name)
+    assert known is None or values_of(log) == pytest.approx(known, rel=1e-3, abs=1e-6)
     # Photometric terms of up to three views and log metres to a proxy; log(12) for 12 classes; pixels of two heads.
     limit = {"depth": 6, "segmentation": 3, "stereo": 30}[config.task]
     assert 0 < float(log.terms["loss"].value) < limit

@@ -52,13 +52,13 @@ def headlights(depth: Map, camera: Camera) -> Map:
 
 def street_lamps(depth: Map, camera: Camera, key: Array) -> tuple[Map, Map]:
     """Illuminance and halo of street lamps along both sides of the road, 3 to 7 m above the camera."""
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 5)
     batch = depth.shape[0]
     right, down = directions(camera)
     spacing = uniform(keys[0], batch, 12.0, 25.0)
     first = uniform(keys[1], batch, 4.0, 12.0)
     side = jnp.sign(uniform(keys[2], batch, -1.0, 1.0))
-    x0, y0 = uniform(keys[3], batch, 4.0, 8.0), -uniform(keys[3], batch, 3.0, 7.0)
+    x0, y0 = uniform(keys[3], batch, 4.0, 8.0), -uniform(keys[4], batch, 3.0, 7.0)
     light, halo = jnp.zeros_like(depth), jnp.zeros_like(depth)
     for i in range(LAMPS):
         x, z = x0 * side * (-1.0) ** i, first + spacing * i

@@ -14,9 +14,9 @@ import numpy as np
 from robustdepth.geometry.camera import flip_camera, metres_factor
 from robustdepth.imaging.color import jitter, to_grey
 from robustdepth.imaging.pipeline import photograph
+from robustdepth.streams import stream
 from robustdepth.types import Array, Batch, Camera
 
-CAMERA = 3  # folded into the key
 # A mirrored motion is F T F with F = diag(-1, 1, 1, 1): signs, entry by entry.
 MIRROR = np.array([[1, -1, -1, -1], [-1, 1, 1, 1], [-1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)[None, None]
 MOVES = np.array([[False, False, False, True]] * 3 + [[False] * 4])[None, None]  # where a motion holds its translation
@@ -115,17 +115,16 @@ def augment(
       canonical_focal: of the camera in whose metres the batch is, see `canonical`.
       camera_effects: strength of what cameras drawn at random do to the images, see `imaging.pipeline`.
     """
-    flip_key, jitter_key, grey_key = jax.random.split(key, 3)
     clean = to_float(batch)
     size = clean.target.shape[0]
     if flip:
-        clean = mirror(clean, jax.random.bernoulli(flip_key, 0.5, (size,)))
+        clean = mirror(clean, jax.random.bernoulli(stream(key, "mirror"), 0.5, (size,)))
     seen = jnp.concatenate([clean.target[:, None], clean.sources], axis=1)
     if any(strength):
-        seen = jitter(seen, jitter_key, strength)
+        seen = jitter(seen, stream(key, "jitter"), strength)
     if camera_effects:
-        seen = photograph(seen, jax.random.fold_in(key, CAMERA), camera_effects)
+        seen = photograph(seen, stream(key, "camera"), camera_effects)
     if grey > 0:
-        colourless = jax.random.bernoulli(grey_key, grey, (size, 1, 1, 1, 1))
+        colourless = jax.random.bernoulli(stream(key, "grey"), grey, (size, 1, 1, 1, 1))
         seen = jnp.where(colourless, to_grey(seen), seen)
     return Views(canonical(clean, canonical_focal), seen[:, 0], seen[:, 1:])

@@ -13,6 +13,7 @@ from robustdepth.errors import UserError
 from robustdepth.methods.augment import augment
 from robustdepth.methods.forward import apply
 from robustdepth.methods.method import Aux, LossFn
+from robustdepth.streams import stream
 from robustdepth.types import Array, Batch, PyTree, Term
 
 
@@ -29,7 +30,13 @@ def make_segmentation_loss(config: ConfigDict, network: nn.Module) -> LossFn:
         )
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
-        views = augment(batch, key, flip=config.data.flip, strength=tuple(config.data.jitter), grey=config.data.grey)
+        views = augment(
+            batch,
+            stream(key, "augment"),
+            flip=config.data.flip,
+            strength=tuple(config.data.jitter),
+            grey=config.data.grey,
+        )
         (logits, _), new_stats = apply(network, "segmentation", params, stats, views.seen_target)
         labels = at_size_of(logits, views.clean.labels)
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))

@@ -45,13 +45,13 @@ from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 from ml_collections import ConfigDict
 
 from robustdepth.methods import reprojection, second_view, selective, semantics, texture, transfer, truth, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.forward import apply
 from robustdepth.methods.method import Aux, LossFn, Method, Seen, Terms, weighted_sum
+from robustdepth.streams import stream
 from robustdepth.switches import uses, uses_view
 from robustdepth.types import Array, Batch, PyTree
 
@@ -62,8 +62,6 @@ METHODS: dict[str, Method] = {
     "transfer": transfer.METHOD,
     "truth": truth.METHOD,
 }
-# Folded into the step's key: switching one method on leaves the other draws as they were.
-STREAMS = {"weather": 1, "texture": 2, "semantics": 3, "selective": 4, "transfer": 5, "truth": 6}
 
 
 class Parts(NamedTuple):
@@ -82,9 +80,8 @@ class Parts(NamedTuple):
 
 def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
     """The weighted sum of all terms, pure and differentiable in `params`."""
-    augment_key, mask_key = jax.random.split(key)
-    keys = {name: jax.random.fold_in(key, constant) for name, constant in STREAMS.items()}
-    views = parts.prepare(batch, augment_key)
+    views = parts.prepare(batch, stream(key, "augment"))
+    mask_key = stream(key, "auto_mask")
     clean = views.clean
 
     output, new_stats = parts.look(params, stats, views.seen_target)
@@ -109,7 +106,7 @@ def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: A
     # L_tp and L_tc, or L_wp and L_wc: the depth network sees the target changed
     changed = {}
     for name, view in parts.views.items():
-        image = view(views, output.disparities[0], keys[name], step)
+        image = view(views, output.disparities[0], stream(key, name), step)
         changed[name], depth_stats = parts.look(params, stats | new_stats, image)
         new_stats |= depth_stats
         disparities = output.disparities, changed[name].disparities
@@ -119,7 +116,7 @@ def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: A
     # L_e, L_n, L_a; L_d, L_m, L_f, L_q; and what true depth teaches
     seen = Seen(clean, output, changed, motions, params, step)
     for name, terms in parts.methods.items():
-        found |= terms(seen, keys[name])
+        found |= terms(seen, stream(key, name))
 
     losses = {name: term for name, term in found.losses.items() if parts.weights[name]}
     return weighted_sum(parts.weights, losses, step), Aux(stats | new_stats, losses, found.watched, found.images)

@@ -30,13 +30,13 @@ from robustdepth.methods.augment import augment, mirror
 from robustdepth.methods.forward import apply
 from robustdepth.methods.method import Aux, LossFn, Terms, weighted_sum
 from robustdepth.numerics import safe_div
+from robustdepth.streams import stream
 from robustdepth.switches import uses
 from robustdepth.types import STEREO, Array, Batch, PyTree, Term
 
 # Of a network's heads, the best last, as Guo et al. (CVPR 2019) weigh GwcNet's four; fewer heads take the last ones.
 HEAD_WEIGHTS = (0.5, 0.5, 0.7, 1.0)
 TERMS = ("disparity", "photometric", "hints", "smoothness")
-CAMERAS = 5  # folded into the step's key
 
 
 class Pair(NamedTuple):
@@ -75,11 +75,13 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         turned = batch.baseline < 0
-        views = augment(mirror(batch, turned), key, flip=False, strength=tuple(data.jitter), grey=data.grey)
+        views = augment(
+            mirror(batch, turned), stream(key, "augment"), flip=False, strength=tuple(data.jitter), grey=data.grey
+        )
         view = batch.source_names.index(STEREO)
         seen = views.seen_target, views.seen_sources[:, view]
         if stereo.exposure or stereo.noise:
-            seen = unlike_cameras(*seen, jax.random.fold_in(key, CAMERAS), stereo.exposure, stereo.noise)
+            seen = unlike_cameras(*seen, stream(key, "cameras"), stereo.exposure, stereo.noise)
         output, new_stats = apply(network, "stereo", params, stats, *seen, remat=remat)
         pair = pair_of(views.clean, view)
         heads = [head_terms(settings, disparity, pair) for disparity in output.disparities]

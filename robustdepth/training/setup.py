@@ -23,14 +23,13 @@ from robustdepth.methods.transfer import init_transfer, transfer_for
 from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
 from robustdepth.runtime import sharding
 from robustdepth.runtime.init_from import init_from
+from robustdepth.streams import initial_key
 from robustdepth.switches import uses_proxy, uses_semantics, uses_transfer
 from robustdepth.teachers.experts import load_expert, open_expert_cache
 from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
 from robustdepth.types import TEMPORAL, Batch, PyTree, TrainState
-
-GRAPH, TRANSFER = 2, 3  # folded into the seed: with or without these, the networks start from the same numbers
 
 
 class Experiment(NamedTuple):
@@ -55,14 +54,12 @@ def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
 
 
 def init_variables(config: ConfigDict, networks: Mapping[str, nn.Module]) -> dict[str, PyTree]:
-    """Random variables of the networks by name: a pure function of the seed."""
-    main_key, pose_key = jax.random.split(jax.random.key(config.seed))
+    """Random variables of the networks by name; each is a pure function of the seed and its name."""
     image = jnp.zeros((1, *config.image_size, 3))
     variables = {}
     for name, network in networks.items():
         images = (image, image) if name in ("pose", "stereo") else (image,)
-        key = pose_key if name == "pose" else main_key
-        variables[name] = network.init(key, *images, train=False)
+        variables[name] = network.init(initial_key(config.seed, name), *images, train=False)
     return variables
 
 
@@ -197,8 +194,7 @@ def stereo_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Tea
     transfer = transfer_for(config.loss, *teacher.shapes(tuple(config.image_size)))
 
     def init() -> PyTree:
-        key = jax.random.fold_in(jax.random.key(config.seed), TRANSFER)
-        return init_transfer(transfer, decoded_shapes(config, depth_net), key)
+        return init_transfer(transfer, decoded_shapes(config, depth_net), initial_key(config.seed, "transfer"))
 
     return Teaching(teacher.teach, transfer, init)
 
@@ -212,8 +208,7 @@ def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> T
     graph = graph_for(config.semantics, expert_shape[-1])
 
     def init() -> PyTree:
-        key = jax.random.fold_in(jax.random.key(config.seed), GRAPH)
-        return init_graph(graph, student_shape, expert_shape, key)
+        return init_graph(graph, student_shape, expert_shape, initial_key(config.seed, "semantics"))
 
     cache = open_expert_cache(config, expert) if config.semantics.cache else None
     return Teaching(expert.teach, graph, init, cache)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.methods.method import Aux, LossFn
 from robustdepth.numerics import all_finite
+from robustdepth.streams import step_key, stream
 from robustdepth.types import Array, Batch, PyTree, Term, TrainState
 
 
@@ -32,7 +33,7 @@ def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTran
     value_and_grad = accumulated(loss_fn, config.optimizer.accumulate)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepLog]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = step_key(config.seed, state.step)
         (loss, aux), gradients = value_and_grad(state.params, state.stats, batch, key, state.step)
         norm = optax.tree.norm(gradients)
         ok = all_finite(loss, norm, aux.stats)
@@ -77,10 +78,12 @@ def accumulated(loss_fn: LossFn, parts: int):
         return one_part
 
     def all_parts(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array):
+        part_key = stream(key, "part")
+
         def add_part(carry: tuple[PyTree, PyTree], part: tuple[Array, Batch]):
             stats, gradients = carry
             number, examples = part
-            (loss, aux), gradient = one_part(params, stats, examples, jax.random.fold_in(key, number), step)
+            (loss, aux), gradient = one_part(params, stats, examples, jax.random.fold_in(part_key, number), step)
             gradients = jax.tree.map(lambda a, b: a + b / parts, gradients, gradient)
             return (aux.stats, gradients), (loss, dataclasses.replace(aux, stats={}))
 
