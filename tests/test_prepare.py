@@ -201,6 +201,23 @@ def test_damaged_packed_frames_are_told(tmp_path, monkeypatch):
         build_source(config_for("packed", tmp_path / "packed"))
 
 
+def test_damaged_descriptions_of_packed_frames_are_told(tmp_path, monkeypatch):
+    write_kitti_raw(tmp_path / "raw", sides="l")
+    pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--encoding=raw")
+    file = tmp_path / "packed" / RECORDS / "metadata.json"
+    whole = json.loads(file.read_text())
+    for text in ("", "[]", '{"identity": {}}', json.dumps(whole | {"frames": [{"clip": "a"}]}), "[" * 99_999):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"metadata\.json is damaged .* pack it again"):
+            build_source(config_for("packed", tmp_path / "packed"))
+    with pytest.raises(UserError, match=r"metadata\.json is damaged"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "packed", "--encoding=raw")
+    (tmp_path / "other" / "unfinished").mkdir(parents=True)
+    (tmp_path / "other" / "unfinished" / "job.json").write_text('{"fra')
+    with pytest.raises(UserError, match=r"job\.json is damaged .* pack again"):
+        pack_raw(monkeypatch, tmp_path / "raw", tmp_path / "other")
+
+
 def picture_at(root, number: int) -> bytes:
     """The pixels that are packed for a frame of the left camera."""
     return read_image(root / DRIVE / f"image_02/data/{number:010d}.png", (32, 96)).tobytes()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from robustdepth.data.clips import Frame, Recording, pair_views
 from robustdepth.data.images import BadImage
-from robustdepth.data.packed import FOLDER, METADATA, describe, write_raw
+from robustdepth.data.packed import FOLDER, describe, read_metadata, write_raw
 from robustdepth.data.source import open_recording
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import resize_camera
@@ -52,7 +52,7 @@ def pack(data: ConfigDict, output: str | os.PathLike, size: tuple[int, int], enc
     identity = _identity(data.name, frames, targets, size, encoding)
     finished, partial = output / FOLDER, output / "unfinished"
     if finished.is_dir():
-        _check_same(json.loads((finished / METADATA).read_text())["identity"], identity, output)
+        _check_same(read_metadata(finished)["identity"], identity, output)
         return f"{output} is already prepared: {len(frames)} frames of {size[1]}x{size[0]}; nothing to do."
     files = _encode(recording, frames, size, encoding, partial, identity, output)
     packed = [dataclasses.replace(frame, camera=resize_camera(frame.camera, size)) for frame in files]
@@ -106,9 +106,16 @@ def _encode(
     """Decodes, resizes and encodes every frame into `folder`; those already there are kept."""
     job = folder / "job.json"
     if job.is_file():
-        _check_same(json.loads(job.read_text()), identity, output)
-    folder.mkdir(parents=True, exist_ok=True)
-    job.write_text(json.dumps(identity))
+        try:
+            found = dict(json.loads(job.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{job} is damaged ({error}): delete {folder} and pack again.") from error
+        _check_same(found, identity, output)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = job.with_suffix(".part")  # renamed when whole, so that a killed run leaves no half file
+        part.write_text(json.dumps(identity))
+        part.rename(job)
 
     def encode(index: int) -> pathlib.Path | BadImage:
         path = folder / f"{index:08d}{SUFFIX[encoding]}"

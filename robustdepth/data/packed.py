@@ -28,12 +28,27 @@ def open_recording(data: ConfigDict) -> Recording:
         raise UserError(
             f"no packed frames in {root}; run `python -m robustdepth.prepare` with --output={root} (again)."
         )
-    metadata = json.loads((folder / METADATA).read_text())
+    metadata = read_metadata(folder)
+    try:
+        frames = [from_dict(values, record) for record, values in enumerate(metadata["frames"])]
+        listed = [(clip, number, side) for clip, number, side in metadata["targets"]]
+    except (LookupError, ValueError, TypeError) as error:
+        raise UserError(f"{folder / METADATA} is damaged ({error!r}): delete {folder} and pack it again.") from error
     read = _raw_reader(folder) if is_raw(root) else _jpeg_reader(folder)
-    frames = [from_dict(values, record) for record, values in enumerate(metadata["frames"])]
     clips = set(select(sorted({frame.clip for frame in frames}), data.sequences, "clip", root))
-    targets = [(clip, number, side) for clip, number, side in metadata["targets"] if clip in clips]
+    targets = [key for key in listed if key[0] in clips]
     return Recording([frame for frame in frames if frame.clip in clips], read, targets)
+
+
+def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
+    """What `describe` wrote beside packed frames. Raises UserError where it is damaged."""
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("identity"), dict):
+            raise ValueError("it describes no packed frames")
+        return metadata
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{folder / METADATA} is damaged ({error}): delete {folder} and pack it again.") from error
 
 
 def is_raw(root: pathlib.Path) -> bool:
