@@ -88,17 +88,21 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
-    """The image upright and with 8 bits per channel."""
     with Image.open(file) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
-        # Pillow itself takes the upper 8 bits of colours; it opens grey PNG and PGM as 16 bits in one of two modes.
-        deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-        if not deep and image.mode.startswith(("I", "F")):
-            raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 or 16 bits per channel")
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # how cameras store upright pictures
-        upright = ImageOps.exif_transpose(image) if turned else image
-        yield Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8)) if deep else upright
+        yield upright(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture as it is meant to be seen, with 8 bits per channel. Raises ValueError where it has other values."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+    # Pillow itself takes the upper 8 bits of colours; it opens grey PNG and PGM as 16 bits in one of two modes.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not deep and image.mode.startswith(("I", "F")):
+        raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 or 16 bits per channel")
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # how cameras store upright pictures
+    seen = ImageOps.exif_transpose(image) if turned else image
+    return Image.fromarray((np.asarray(seen) >> 8).astype(np.uint8)) if deep else seen
 
 
 def is_image(name: str) -> bool:

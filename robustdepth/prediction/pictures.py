@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from robustdepth.data.images import exif_focal_length, read_image
+from robustdepth.data.images import exif_focal_length, read_image, upright
 from robustdepth.errors import UserError
 
 
@@ -27,7 +27,10 @@ def as_picture(image: Any) -> tuple[UInt8[np.ndarray, "height width 3"], float |
         path = os.path.expanduser(image)
         return read_image(path), exif_focal_length(path)
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB")), None
+        try:
+            return np.array(upright(image).convert("RGB")), None
+        except (ValueError, OSError) as error:  # OSError: its file is only decoded now, and is damaged
+            raise UserError(f"the PIL image cannot be used: {error}.") from error
     return to_uint8(np.asarray(image)), None
 
 

@@ -22,6 +22,8 @@ from robustdepth.data.images import (
     read_image,
     resize_image,
 )
+from robustdepth.errors import UserError
+from robustdepth.prediction.pictures import as_picture
 from robustdepth.runtime.inference import DepthModel
 from tests.recordings import picture, truncate, write_image
 
@@ -101,6 +103,19 @@ def test_of_sixteen_bits_the_upper_eight_count(tmp_path, name, channels):
     expected = np.repeat((values / 65_535 * 255)[..., None], 3, axis=-1)
     np.testing.assert_allclose(read_image(path).astype(float), expected, atol=1)
     assert read_image(path, (4, 4)).max() == 255
+
+
+def test_an_opened_image_gives_the_pixels_of_its_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    values = np.linspace(0, 65_535, 32 * 48).astype(np.uint16).reshape(32, 48)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray(picture(3)).save(tmp_path / "turned.png", exif=exif)
+    for name in ("deep.png", "turned.png"):
+        with Image.open(tmp_path / name) as image:
+            np.testing.assert_array_equal(as_picture(image)[0], read_image(tmp_path / name))
+    with pytest.raises(UserError, match="must have 8 or 16 bits"):
+        as_picture(Image.fromarray(np.ones((8, 8), np.float32)))
 
 
 def test_other_depths_and_wrong_size_are_refused(tmp_path):
