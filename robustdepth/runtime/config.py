@@ -16,7 +16,7 @@ from robustdepth.models.build import ENCODERS, TRANSFORMERS
 from robustdepth.paths import expand_home
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.schema import check_values, flatten
-from robustdepth.switches import SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
+from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
@@ -127,6 +127,13 @@ def check_rules(rules: tuple) -> None:
 def check_second_views(config: ConfigDict) -> None:
     """Refuses options of the texture view and of the semantic expert that leave nothing to do, or nothing to read."""
     texture, semantics = config.texture, config.semantics
+    if not config.data.views and (
+        uses(config, "photometric", "smoothness") or any(uses_view(config, v) for v in SECOND_VIEWS)
+    ):
+        raise UserError(
+            "config.data.views=(), but a loss rebuilds the target from its source views: name one, or set "
+            "config.loss.photometric, smoothness and the weights of texture and weather to 0."
+        )
     if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
         raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
     if uses_view(config, "texture") and not (texture.missing or texture.interfering or texture.jitter):

@@ -82,6 +82,17 @@ def test_a_missing_key_is_named():
         configs.check(ConfigDict(values))
 
 
+def test_without_source_views_no_loss_may_rebuild_the_target():
+    config = tiny_config(())
+    config.loss.update(truth=1.0, photometric=0.0, smoothness=0.0)
+    configs.check(config)
+    for term in ("photometric", "texture_consistency"):
+        config.loss.update(photometric=0.0, texture_consistency=0.0)
+        config.loss[term] = 0.1
+        with pytest.raises(UserError, match=r"config.data.views=\(\), but a loss rebuilds the target"):
+            configs.check(config)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.95])
 def test_a_share_of_the_world_that_rounds_to_none_or_all_of_the_batch_is_refused(share):
     config = tiny_config()
