@@ -64,7 +64,7 @@ def find_needs(config: ConfigDict, topology: str) -> Needs:
     configs.check(config)
     mesh = make_topology_mesh(topology, config.sharding.axis)
     device, count = mesh.devices.flat[0], mesh.devices.size
-    sharding.check_divides(config.batch_size, count)
+    sharding.check_divides(config.batch_size, count, config.optimizer.accumulate)
     if config.task == "stereo" and (device.platform == "cpu") != (jax.default_backend() == "cpu"):
         raise UserError(
             'config.task="stereo" chooses how it convolves by the devices it runs on: use --dry_run=here on a machine '

@@ -73,5 +73,8 @@ def weight_at(weight: float | str, step: Array) -> Array | float:
 
 
 def weighted_sum(weights: ConfigDict, losses: dict[str, Term], step: Array) -> Array:
-    """The sum of the terms' values times their weights at a step."""
-    return sum(weight_at(weights[name], step) * term.value for name, term in losses.items())
+    """The sum of the terms' values times their weights at a step; a term that has no option there counts once.
+
+    "NAME/PART" has the weight of NAME: the parts of such a loss are means over different elements.
+    """
+    return sum(weight_at(weights.get(name.partition("/")[0], 1.0), step) * term.value for name, term in losses.items())

@@ -118,7 +118,7 @@ def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: A
     for name, terms in parts.methods.items():
         found |= terms(seen, stream(key, name))
 
-    losses = {name: term for name, term in found.losses.items() if parts.weights[name]}
+    losses = {name: term for name, term in found.losses.items() if parts.weights[name.partition("/")[0]]}
     return weighted_sum(parts.weights, losses, step), Aux(stats | new_stats, losses, found.watched, found.images)
 
 

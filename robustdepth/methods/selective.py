@@ -184,8 +184,10 @@ def binary_masks(
 
 def mask_loss(
     masks: Masks, errors: Errors, failed: Known, there: Bool[Array, "batch"], guide: Array, mode: str
-) -> Term:
-    """What the mask decoder learns by (5.4), over the pixels whose proxy is known.
+) -> dict[str, Term]:
+    """What the mask decoder learns by (5.4), to be summed: "mask" is a mean over the pixels whose proxy is known.
+
+    "mask/smooth" and "mask/hold" are means over the samples that have a stereo view, and over their pixels.
 
     Args:
       masks, errors: of one mode that learns.
@@ -202,7 +204,11 @@ def mask_loss(
     counts = there.astype(jnp.float32)
     rough = safe_div(edge_aware(counts[:, None, None] * masks.soft[..., PROXY], guide), jnp.mean(counts))
     strength = masked_mean(masks.strength, jnp.broadcast_to(there[:, None, None], failed.shape))
-    return Term(chosen.value + SMOOTH * rough + HOLD * strength.value, chosen.count)
+    return {
+        "mask": chosen,
+        "mask/smooth": Term(SMOOTH * rough, jnp.sum(counts)),
+        "mask/hold": Term(HOLD * strength.value, strength.count),
+    }
 
 
 def proxy_loss(depth: Plane, proxy: Plane, taken: Known) -> Term:
@@ -262,10 +268,11 @@ def terms(settings: Settings, output: DepthOutput, batch: Batch, key: Array, ste
     depths = [settings.depths.full_depth(d, size) for d in output.disparities]
     errors = source_errors(batch, proxy, known, depths[0], settings.ssim_share)
     masks = binary_masks(mask_logits(output, mode, size), errors, mode, temperature_at(settings, step), key)
-    losses, chosen = {}, masks.proxy
+    losses: dict[str, Term] = {}
+    chosen = masks.proxy
     if mode in LEARNING:
         failed = jnp.zeros_like(known) if batch.disparity_failed is None else batch.disparity_failed
-        losses["mask"] = mask_loss(masks, errors, failed, there, batch.target, mode)
+        losses |= mask_loss(masks, errors, failed, there, batch.target, mode)
         chosen = jnp.where(masks_settle(settings, step), binary_masks(None, errors, ARGMIN).proxy, chosen)
     taken = lax.stop_gradient(chosen) > 0.5  # sg(m_p): a mask that could shrink this loss would never take a proxy
     proxy_losses = [proxy_loss(depth, proxy, taken) for depth in depths]

@@ -222,9 +222,10 @@ def errors_to_truth(disparity: Float[Array, "batch height width"], pair: Pair) -
 
 
 def over_heads(heads: list[dict[str, Term]]) -> dict[str, Term]:
-    """Every term summed over the heads with `HEAD_WEIGHTS`."""
+    """The terms of all heads with `HEAD_WEIGHTS`, to be summed: "NAME" of the best one, "NAME/head_1" of the first."""
     weights = HEAD_WEIGHTS[-len(heads) :]
     return {
-        name: Term(sum(w * terms[name].value for w, terms in zip(weights, heads, strict=True)), best.count)
-        for name, best in heads[-1].items()
+        name if number == len(heads) else f"{name}/head_{number}": Term(weight * term.value, term.count)
+        for number, (weight, terms) in enumerate(zip(weights, heads, strict=True), start=1)
+        for name, term in terms.items()
     }

@@ -51,12 +51,15 @@ def put_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.device_put(tree, replicated(mesh)) if exists else tree
 
 
-def check_divides(size: int, devices: int) -> None:
-    """Raises UserError where a global batch of `size` cannot be split over the devices."""
-    if size % devices:
+def check_divides(size: int, devices: int, parts: int = 1) -> None:
+    """Raises UserError where a global batch of `size` cannot be split over the devices, in `parts` on each of them."""
+    unit = devices * parts
+    if size % unit:
+        accumulated = f" in {parts} parts each (config.optimizer.accumulate)" if parts > 1 else ""
+        below = f"{size // unit * unit} or " if size > unit else ""
         raise UserError(
-            f"config.batch_size={size} does not divide by {devices} devices; "
-            f"use {max(1, size // devices) * devices} or {(size // devices + 1) * devices}."
+            f"config.batch_size={size} does not divide by {devices} devices{accumulated}; use {below}"
+            f"{(size // unit + 1) * unit}."
         )
 
 

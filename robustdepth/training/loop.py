@@ -59,6 +59,7 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
             print(f"{workdir.path} has been trained to its last step; nothing to do.")
             return
         mesh = sharding.make_mesh(config.sharding.axis)
+        sharding.check_divides(config.batch_size, mesh.size, config.optimizer.accumulate)
         experiment = distributed.together(lambda: build(config, mesh))
         shard, shards = jax.process_index(), jax.process_count()
         stream = distributed.together(lambda: train_stream(config, shard, shards, experiment.expert_cache))

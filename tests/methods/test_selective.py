@@ -158,7 +158,9 @@ def terms(mode, batch, step=50, **output):
 @pytest.mark.parametrize("mode", [OFF, ARGMIN, LEARNED, INDEPENDENT])
 def test_the_terms_of_a_plane_whose_proxy_is_right(mode):
     losses, watched, images = terms(mode, make_batch(), logits=(9.0, -9.0))  # a mask that is sure of the proxy
-    assert losses.keys() == ({"proxy", "mask"} if mode in (LEARNED, INDEPENDENT) else {"proxy"})
+    assert losses.keys() == (
+        {"proxy", "mask", "mask/smooth", "mask/hold"} if mode in (LEARNED, INDEPENDENT) else {"proxy"}
+    )
     assert float(losses["proxy"].value) == pytest.approx(math.log1p(DEPTH), rel=1e-5)  # own depth is twice as far
     assert float(watched["proxy_known"].value) == 1.0
     if mode == OFF:  # nothing is chosen, so there is nothing to watch

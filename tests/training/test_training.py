@@ -3,15 +3,21 @@
 import dataclasses
 import re
 import time
+from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
+from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
-from robustdepth.methods.method import Aux
+from robustdepth.methods.method import Aux, weighted_sum
+from robustdepth.methods.objective import make_loss_fn
+from robustdepth.models.depth_net import DepthOutput
 from robustdepth.runtime import sharding
 from robustdepth.training import health
 from robustdepth.training.loop import _Done, _Loop
@@ -20,6 +26,8 @@ from robustdepth.training.progress import Progress
 from robustdepth.training.step import StepLog, accumulated, make_step, split
 from robustdepth.types import Batch, Term, TrainState
 from tests.tiny import random_batch, tiny_config
+
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(autouse=True)
@@ -129,14 +137,69 @@ def test_parts_of_a_batch_one_after_another_give_the_whole_batchs_gradient(parts
     batch = random_batch(config)
     batch = dataclasses.replace(batch, baseline=np.linspace(0.1, 0.9, config.batch_size, dtype=np.float32))
     arguments = {"w": jnp.float32(0.7)}, {"seen": jnp.float32(0)}, batch, jax.random.key(0), jnp.int32(0)
-    (loss, aux), gradient = jax.jit(accumulated(quadratic, 1))(*arguments)
-    (mean, merged), summed = jax.jit(accumulated(quadratic, parts))(*arguments)
+    total = partial(weighted_sum, config.loss)
+    (loss, aux), gradient = jax.jit(accumulated(quadratic, 1, total))(*arguments)
+    (mean, merged), summed = jax.jit(accumulated(quadratic, parts, total))(*arguments)
     np.testing.assert_allclose([mean, summed["w"]], [loss, gradient["w"]], rtol=1e-6)
     assert float(merged.stats["seen"]) == float(aux.stats["seen"]) == config.batch_size
     for name in ("losses", "watched"):
         (term,), (whole,) = getattr(merged, name).values(), getattr(aux, name).values()
         np.testing.assert_allclose([term.value, term.count], [whole.value, whole.count], rtol=1e-6)
     assert merged.images["target"].shape[0] == config.batch_size // parts
+
+
+class Lookup(nn.Module):
+    """A depth network that computes in a moment: disparity from a pixel's colours, without batch statistics."""
+
+    @nn.compact
+    def __call__(self, image, train):
+        first = nn.sigmoid(nn.Conv(1, (3, 3))(image)[..., 0])
+        return DepthOutput([first, first[:, ::2, ::2]], {}, None)
+
+
+def unequal_batch(config: ConfigDict) -> Batch:
+    """A batch whose parts hold unequal numbers of everything that can be missing.
+
+    Of the even samples (the first of two parts) half have no stereo view, and the others few proxies.
+    """
+    batch, size = random_batch(config), config.batch_size
+    disparity = np.random.default_rng(1).uniform(1, 8, (size, *config.image_size)).astype(np.float32)
+    disparity[::2, 3:] = 0.0
+    valid = np.ones((size, 1), bool)
+    valid[::4] = False
+    return dataclasses.replace(batch, source_valid=valid, disparity=disparity)
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch_also_where_parts_hold_unequal_counts():
+    config = tiny_config()
+    config.data.flip, config.data.jitter = False, (0.0,) * 4  # random draws are each part's own
+    config.reprojection.auto_mask = False  # it draws noise
+    config.loss.update(geometric=0.1, proxy=0.1, smoothness=0.1)
+    config.selective.update(proxy="truth", mask="off")
+    batch, found = unequal_batch(config), {}
+    params = {"depth": Lookup().init(KEY, jnp.zeros((1, *config.image_size, 3)), train=True)["params"]}
+    loss_fn, total = make_loss_fn(config, Lookup(), None), partial(weighted_sum, config.loss)
+    for parts in (1, 2):
+        value_and_grad = jax.jit(accumulated(loss_fn, parts, total))
+        found[parts] = value_and_grad(params, {"depth": {}}, batch, KEY, jnp.int32(0))
+    (loss, aux), gradient = found[1]
+    (joined, merged), summed = found[2]
+    np.testing.assert_allclose(joined, loss, rtol=1e-5)
+    assert merged.losses.keys() == aux.losses.keys() == {"photometric", "smoothness", "geometric", "proxy"}
+    for name, term in aux.losses.items():
+        np.testing.assert_allclose(merged.losses[name].value, term.value, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(merged.losses[name].count, term.count, rtol=1e-5, err_msg=name)
+    norm = optax.tree.norm(gradient)
+    assert norm > 1e-3
+    assert optax.tree.norm(jax.tree.map(jnp.subtract, summed, gradient)) < 1e-5 * norm
+
+
+def test_a_batch_that_does_not_divide_into_the_devices_parts_is_refused_at_the_start():
+    sharding.check_divides(16, 8, 2)
+    with pytest.raises(UserError, match=r"=8 does not divide by 8 devices in 2 parts each \(.*\); use 16\."):
+        sharding.check_divides(8, 8, 2)
+    with pytest.raises(UserError, match=r"=24 does not divide by 8 devices in 2 parts .*; use 16 or 32\."):
+        sharding.check_divides(24, 8, 2)
 
 
 def test_no_example_moves_to_another_device_for_accumulation():
