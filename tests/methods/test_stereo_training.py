@@ -109,10 +109,11 @@ def test_the_supervised_term_is_smooth_l1_over_known_pixels_of_every_head():
     errors = [np.abs(answer - truth)[counts].astype(np.float64) for answer in answers]
     of_head = [np.where(error < 1, 0.5 * error**2, error - 0.5).mean() for error in errors]
     loss, aux, _ = evaluate({"disparity": 2.0}, batch, answers)
-    wanted = np.dot([0.5, 0.5, 0.7, 1.0], of_head)
-    assert float(aux.losses["disparity"].value) == pytest.approx(wanted, rel=1e-5)
-    assert float(aux.losses["disparity"].count) == counts.sum()
-    assert loss == pytest.approx(2 * wanted, rel=1e-5)
+    names = ("disparity/head_1", "disparity/head_2", "disparity/head_3", "disparity")
+    wanted = np.multiply([0.5, 0.5, 0.7, 1.0], of_head)
+    assert [float(aux.losses[name].value) for name in names] == pytest.approx(list(wanted), rel=1e-5)
+    assert {float(term.count) for term in aux.losses.values()} == {counts.sum()}
+    assert loss == pytest.approx(2 * wanted.sum(), rel=1e-5)
     loss, _, _ = evaluate({"disparity": 1.0}, batch, answers[2:])
     assert loss == pytest.approx(0.7 * of_head[2] + of_head[3], rel=1e-5)
     error = np.abs(answers[-1] - truth)[truth > 0]
