@@ -89,7 +89,7 @@ class TrainState:
     params: PyTree  # {"depth": ..., "pose": ...}
     stats: PyTree  # batch statistics, same keys
     opt_state: PyTree
-    ema: PyTree  # averaged params, or an empty dict where the option is off
+    ema: PyTree  # {"params": ..., "stats": ...}, both averaged; an empty dict where the option is off
     skipped: Int[Array, ""]  # steps skipped because loss or gradients were not finite
     skipped_in_row: Int[Array, ""]
 

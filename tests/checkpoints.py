@@ -41,12 +41,13 @@ def save_untrained(config: ConfigDict, workdir: pathlib.Path, step: int = 5) -> 
 
 def small_state(value: float, step: int = 0, ema: bool = False) -> TrainState:
     weights = {"depth": {"kernel": jnp.full((4, 3), value), "bias": jnp.arange(3.0)}}
+    stats = {"depth": {"mean": jnp.zeros(3)}}
     return TrainState(
         step=jnp.int32(step),
         params=weights,
-        stats={"depth": {"mean": jnp.zeros(3)}},
+        stats=stats,
         opt_state=(jnp.full((4, 3), -value),),
-        ema=jax.tree.map(lambda w: w + 100.0, weights) if ema else {},
+        ema=jax.tree.map(lambda w: w + 100.0, {"params": weights, "stats": stats}) if ema else {},
         skipped=jnp.int32(0),
         skipped_in_row=jnp.int32(0),
     )

@@ -111,4 +111,5 @@ def select(
     counts = jnp.broadcast_to(jnp.any(valid, axis=1)[:, None, None], best.shape)
     if still is None:
         return Selection(jnp.where(counts, best, 0.0), counts, jnp.zeros_like(counts))
-    return Selection(jnp.where(counts, jnp.minimum(best, still), 0.0), counts, (still < best) & counts)
+    error = jnp.minimum(best, jnp.maximum(still, 0.0))  # the noise on equal images may be negative
+    return Selection(jnp.where(counts, error, 0.0), counts, (still < best) & counts)

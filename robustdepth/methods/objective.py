@@ -103,12 +103,12 @@ def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: A
         term = reprojection.geometric_term(parts.base, output.disparities[0], there, motions, clean)
         found |= Terms({"geometric": term})
 
-    # L_tp and L_tc, or L_wp and L_wc: the depth network sees the target changed
+    # L_tp and L_tc, or L_wp and L_wc: the depth network sees the target changed. It is used on clear images as well, so
+    # its running statistics are those of the clear view alone.
     changed = {}
     for name, view in parts.views.items():
         image = view(views, output.disparities[0], stream(key, name), step)
-        changed[name], depth_stats = parts.look(params, stats | new_stats, image)
-        new_stats |= depth_stats
+        changed[name], _ = parts.look(params, stats, image)
         disparities = output.disparities, changed[name].disparities
         found |= second_view.terms(parts.second, name, *disparities, motions, clean, found.images["error"], mask_key)
         found |= Terms({}, {}, {name: image})

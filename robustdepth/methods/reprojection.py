@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
@@ -128,7 +128,7 @@ def terms(settings: Settings, disparities: Sequence[Array], motions: Motions, ba
         "smoothness": Term(jnp.mean(jnp.stack(smooth)), jnp.float32(batch.target.shape[0])),
     }
     images = {"target": batch.target, "rebuilt": rebuilt[-1], "disparity": disparities[0], "error": selection.error}
-    return Terms(losses, watched(depth, selection, motions, batch), images)
+    return Terms(losses, watched(depth, settings.depths, selection, motions, batch), images)
 
 
 def depth_edges(image: Float[Array, "batch height width 3"], illumination: str) -> Array:
@@ -140,7 +140,7 @@ def depth_edges(image: Float[Array, "batch height width 3"], illumination: str) 
     return 3.0 * decompose(image, illumination).illumination if illumination else image
 
 
-def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
+def watched(depth: Array, depths: DepthRange, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
     """Quantities that differ between a healthy and a collapsed training, see `training.health`."""
     samples = jnp.float32(depth.shape[0])
     quantities = watched_depth(depth)
@@ -151,13 +151,23 @@ def watched(depth: Array, selection, motions: Motions, batch: Batch) -> dict[str
     return quantities
 
 
-def watched_depth(depth: Array) -> dict[str, Term]:
-    """Mean depth, and its spread, which falls to 0 where depth collapses to a constant."""
+def watched_depth(depth: Array, depths: DepthRange | None = None) -> dict[str, Term]:
+    """Mean depth, its spread, which falls to 0 where depth collapses, and the shares at the limits of `depths`."""
     samples, mean = jnp.float32(depth.shape[0]), jnp.mean(depth, axis=(1, 2))
-    return {
+    quantities = {
         "depth_spread": Term(jnp.mean(jnp.std(depth, axis=(1, 2)) / mean), samples),
         "depth_mean": Term(jnp.mean(mean), samples),
     }
+    if depths is not None:
+        for name, there in (("min", depth < 1.05 * depths.min_depth), ("max", depth > 0.95 * depths.max_depth)):
+            quantities[f"at_{name}_depth"] = Term(jnp.mean(there.astype(jnp.float32)), samples)
+    return quantities
+
+
+def constant(images: Float[Array, "batch height width 3"]) -> Bool[Array, "batch"]:
+    """Which images are black, or of one colour, but for two grey levels of noise."""
+    low, high = (of(images, axis=(1, 2)) for of in (jnp.min, jnp.max))
+    return jnp.all(high - low < 2.5 / 255.0, axis=-1)
 
 
 def velocity_term(motions: Motions, batch: Batch) -> Term:

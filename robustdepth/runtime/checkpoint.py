@@ -184,7 +184,7 @@ def _agree(action: Callable[[], Result], what: str) -> tuple[Result | None, str 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The networks of a checkpoint, ready for `apply`; averaged parameters where the run kept them."""
+    """The networks of a checkpoint, ready for `apply`; averaged parameters and statistics where the run kept them."""
 
     config: ConfigDict
     params: PyTree
@@ -231,7 +231,10 @@ def load_weights(path: pathlib.Path | str, step: int | None = None) -> Weights:
         except DamagedError as error:
             logging.warning("checkpoint of step %d in %s is damaged: %s", candidate, workdir, error)
             continue
-        return Weights(config, tree.get("ema") or tree["params"], tree["stats"], candidate)
+        averaged = tree.get("ema") or tree
+        if "params" not in averaged:  # older versions averaged no statistics
+            averaged = {"params": averaged, "stats": tree["stats"]}
+        return Weights(config, averaged["params"], averaged["stats"], candidate)
     raise UserError(f"no readable checkpoint in {workdir / FOLDER}: train first, or look whether the copy is complete.")
 
 

@@ -1,6 +1,8 @@
 """Is this training alive? Depth networks can collapse to a constant while the loss goes on falling."""
 
+import dataclasses
 import pathlib
+import shlex
 from typing import Any
 
 import jax
@@ -9,6 +11,8 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.types import Batch
+
+OF_THE_DATA = "constant_frames"  # what an untrained network does not excuse
 
 
 def alarms(scalars: dict[str, float], config: ConfigDict) -> dict[str, str]:
@@ -50,13 +54,16 @@ def alarms(scalars: dict[str, float], config: ConfigDict) -> dict[str, str]:
 
 
 def save_bad_batch(batch: Batch, step: int, workdir: pathlib.Path) -> pathlib.Path:
-    """Keeps the batch of a skipped step as WORKDIR/bad_batches/STEP.npz for inspection."""
+    """Keeps all that a skipped step was given as WORKDIR/bad_batches/STEP.npz; `training.replay` reads it."""
     path = workdir / "bad_batches" / f"{step}.npz"
     path.parent.mkdir(exist_ok=True)
     host = jax.device_get(batch)
-    names = ("target", "sources", "source_valid", "baseline", "index")
-    arrays: dict[str, Any] = {name: np.asarray(getattr(host, name)) for name in names}
-    np.savez_compressed(path, **arrays, focal=host.camera.focal, center=host.camera.center)
+    fields = {field.name: getattr(host, field.name) for field in dataclasses.fields(Batch)}
+    camera, names = fields.pop("camera"), fields.pop("source_names")
+    arrays: dict[str, Any] = {name: np.asarray(field) for name, field in fields.items() if field is not None}
+    np.savez_compressed(
+        path, **arrays, focal=camera.focal, center=camera.center, source_names=np.array(names, dtype=str)
+    )
     return path
 
 
@@ -71,5 +78,6 @@ def stop_if_hopeless(skipped_in_row: int, step: int, terms: dict[str, float], pa
     broken = [name for name, value in terms.items() if not np.isfinite(value)]
     raise UserError(
         f"{skipped_in_row} steps in a row up to step {step} were not finite ({', '.join(broken)}); the last batch "
-        f"is in {path}: look at it, lower config.optimizer.learning_rate or set config.model.dtype=float32."
+        f"is in {path}: `python -m robustdepth.training.replay {shlex.quote(str(path))}` runs it again; lower "
+        "config.optimizer.learning_rate or set config.model.dtype=float32."
     )

@@ -29,6 +29,7 @@ from robustdepth.runtime.files import replacing
 from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import MEDIAN_FILE, PARAMETERS_FILE, Workdir
 from robustdepth.training import health
+from robustdepth.training.optimizer import learning_rate
 from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels, result_picture
 from robustdepth.training.setup import Experiment, build
@@ -67,7 +68,8 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
         with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer:
             state = start(experiment, stream, checkpointer, workdir.path)
             profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
-            progress = Progress(int(state.step), config.optimizer.steps, config.batch_size)
+            shown = [name for name, weight in config.loss.items() if weight]
+            progress = Progress(int(state.step), config.optimizer.steps, config.batch_size, shown)
             loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer, profiler, progress)
             with memory_errors_explained(config):
                 step = loop.run(state)
@@ -167,6 +169,7 @@ class _Loop:
             batch = sharding.put_batch(self._next(pending), self.mesh, self.stream.world_count)
             position = self.stream.get_state()
             if step == first + 1:
+                print("compiling the training step: one to two minutes", flush=True)
                 self._meet_compiled(state, batch)
             state, log = self.profiler.run(step, self.experiment.step, state, batch)
             if pending is not None:  # read one step late, so that the devices never wait for the host
@@ -219,12 +222,14 @@ class _Loop:
             return
         scalars, line = self.progress.report(step, self.seconds_idle)
         scalars["bad_images"] = self.stream.bad_images
-        print(line, flush=True)
-        if step >= self.config.log.every:  # an untrained network predicts one depth, and that is right
-            alarms = health.alarms(scalars, self.config)
-            for name in alarms.keys() - self.alarmed:  # said once, until the quantity has been healthy again
-                logging.warning("%s", alarms[name])
-            self.alarmed = set(alarms)
+        scalars["learning_rate"] = float(learning_rate(self.config)(step - 1))
+        print(f"{line}  rate {scalars['learning_rate']:.1e}", flush=True)
+        alarms = health.alarms(scalars, self.config)
+        if step < self.config.log.every:  # an untrained network predicts one depth, and that is right
+            alarms = {name: text for name, text in alarms.items() if name == health.OF_THE_DATA}
+        for name in alarms.keys() - self.alarmed:  # said once, until the quantity has been healthy again
+            logging.warning("%s", alarms[name])
+        self.alarmed = set(alarms)
         self.writer.write_scalars(step, scalars)
         if step % self.config.log.images_every == 0 or step == self.config.optimizer.steps:
             shown = panels(log)

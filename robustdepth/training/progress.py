@@ -1,7 +1,7 @@
 """Means over a logging period, speed, time left, and whether the data keep up."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -11,13 +11,14 @@ from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.runtime.logging import duration
 from robustdepth.training.step import StepLog
 
-SHOWN = ("loss", "photometric", "accuracy", "depth_spread", "auto_mask", "translation")
+SHOWN = ("accuracy", "depth_spread", "auto_mask", "translation")  # after the loss and its terms
 
 
 class Progress:
-    """Collects the logs of the steps since the last report."""
+    """Collects the logs of the steps since the last report; `losses` are the terms that the console shows."""
 
-    def __init__(self, first_step: int, last_step: int, batch_size: int):
+    def __init__(self, first_step: int, last_step: int, batch_size: int, losses: Sequence[str] = ()):
+        self._shown = ("loss", *losses, *SHOWN)
         self._last_step, self._batch_size = last_step, batch_size
         self._compiling = True
         self._reset(first_step, 0.0)
@@ -48,7 +49,7 @@ class Progress:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         rate = (step - self._step) / seconds
         scalars = {name: self._sums[name] / max(self._counts[name], 1e-9) for name in self._sums}
-        shown = "  ".join(f"{name} {scalars[name]:.4f}" for name in SHOWN if name in scalars)
+        shown = "  ".join(f"{name} {scalars[name]:z.4f}" for name in self._shown if name in scalars)
         line = f"step {step}/{self._last_step}  {shown}"
         if self._compiling:
             line += f"  first step after {seconds:.0f} s"

@@ -73,7 +73,7 @@ def make_state(config: ConfigDict, variables: dict[str, PyTree], optimizer: opta
         params=params,
         stats=stats,
         opt_state=optimizer.init(params),
-        ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema_decay else {},
+        ema=jax.tree.map(jnp.copy, {"params": params, "stats": stats}) if config.optimizer.ema_decay else {},
         skipped=zero,
         skipped_in_row=zero,
     )

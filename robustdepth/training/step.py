@@ -41,7 +41,8 @@ def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTran
         ok = all_finite(loss, norm, aux.stats)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1.0 - decay) if decay else state.ema
+        averaged = {"params": params, "stats": aux.stats}
+        ema = optax.incremental_update(averaged, state.ema, 1.0 - decay) if decay else state.ema
         new, old = (params, aux.stats, opt_state, ema), (state.params, state.stats, state.opt_state, state.ema)
         params, stats, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
         skipped = 1 - ok.astype(jnp.int32)

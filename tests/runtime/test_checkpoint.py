@@ -298,6 +298,7 @@ def test_weights_are_the_averaged_ones_where_the_run_kept_them(tmp_path):
     save_steps(tmp_path, (1,), ema=True)
     weights = load_weights(tmp_path)
     np.testing.assert_array_equal(weights.params["depth"]["kernel"], np.full((4, 3), 101.0))
+    np.testing.assert_array_equal(weights.stats["depth"]["mean"], np.full(3, 100.0))
     with pytest.raises(UserError, match="no checkpoint of step 9"):
         load_weights(tmp_path, step=9)
     with pytest.raises(UserError, match="does not exist"):

@@ -15,14 +15,18 @@ from jax.sharding import AxisType
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
+from robustdepth.methods import reprojection
 from robustdepth.methods.method import Aux, weighted_sum
 from robustdepth.methods.objective import make_loss_fn
+from robustdepth.methods.reprojection import constant
 from robustdepth.models.depth_net import DepthOutput
 from robustdepth.runtime import sharding
 from robustdepth.training import health
 from robustdepth.training.loop import _Done, _Loop
 from robustdepth.training.optimizer import learning_rate, make_optimizer
 from robustdepth.training.progress import Progress
+from robustdepth.training.replay import read_bad_batch
+from robustdepth.training.setup import make_state
 from robustdepth.training.step import StepLog, accumulated, make_step, split
 from robustdepth.types import Batch, Term, TrainState
 from tests.tiny import random_batch, tiny_config
@@ -54,6 +58,33 @@ def test_alarms_name_what_collapsed():
     assert "collapsed" in sick["depth_spread"]
 
 
+def test_alarms_name_depth_at_its_limits_and_images_that_show_nothing():
+    config = tiny_config()
+    assert health.alarms({"at_min_depth": 0.3, "at_max_depth": 0.0, "constant_frames": 0.0}, config) == {}
+    sick = health.alarms({"at_min_depth": 0.65, "at_max_depth": 0.4, "constant_frames": 0.5}, config)
+    assert "65% of depth is at config.model.min_depth=0.1" in sick["at_min_depth"]
+    assert "40% of depth is at config.model.max_depth=100.0" in sick["at_max_depth"]
+    assert "50% of the images are black or of one colour" in sick[health.OF_THE_DATA]
+
+
+def test_black_frames_are_seen_and_their_error_is_never_below_zero():
+    config = tiny_config()
+    batch = random_batch(config)
+    black = np.zeros((8, 32, 64, 3), np.float32)
+    noisy = np.random.default_rng(0).integers(60, 63, black.shape).astype(np.float32) / 255.0
+    images = np.concatenate([black[:2], noisy[:3], batch.target[:3] / np.float32(255)])
+    np.testing.assert_array_equal(constant(jnp.asarray(images)), [True] * 5 + [False] * 3)
+    batch = dataclasses.replace(batch, target=black, sources=black[:, None])
+    motions = [jnp.tile(jnp.eye(4), (8, 1, 1))]
+    found = jax.jit(partial(reprojection.terms, reprojection.Settings.of(config)))(
+        [jnp.full((8, 32, 64), 0.5)], motions, batch, KEY
+    )
+    assert float(found.watched["constant_frames"].value) == 1.0
+    assert float(jnp.min(found.images["error"])) == 0.0
+    assert float(found.losses["photometric"].value) >= 0.0
+    assert float(found.watched["at_min_depth"].value) == 0.0  # sigmoid 0.5 is at 0.2 m
+
+
 def test_an_alarm_tells_a_collapsed_semantic_graph_from_a_uniform_one():
     config = tiny_config()
     assert config.health.graph_entropy == (0.3, 0.85)
@@ -65,11 +96,16 @@ def test_an_alarm_tells_a_collapsed_semantic_graph_from_a_uniform_one():
 
 
 def test_training_stops_with_the_cause_after_too_many_bad_steps(tmp_path):
-    path = health.save_bad_batch(random_batch(tiny_config()), 7, tmp_path)
-    assert np.load(path)["target"].shape == (8, 32, 64, 3)
+    batch = dataclasses.replace(
+        unequal_batch(tiny_config()), expert=np.ones((8, 2, 4, 3), np.float32), labels=np.zeros((8, 32, 64), np.int32)
+    )
+    path = health.save_bad_batch(batch, 7, tmp_path)
+    again = read_bad_batch(path)
+    assert (again.source_names, again.camera.size) == (batch.source_names, batch.camera.size)
+    jax.tree.map(np.testing.assert_array_equal, again, batch)  # every field
     terms = {"loss": float("nan"), "photometric": float("nan"), "smoothness": 0.1}
     health.stop_if_hopeless(4, 7, terms, path, limit=5)
-    with pytest.raises(UserError, match=r"5 steps in a row up to step 7 .*\(loss, photometric\).*7.npz"):
+    with pytest.raises(UserError, match=r"5 steps in a row up to step 7 .*\(loss, photometric\).*replay .*7.npz"):
         health.stop_if_hopeless(5, 7, terms, path, limit=5)
 
 
@@ -80,9 +116,11 @@ def step_log(loss: float, count: float, ok: bool = True) -> StepLog:
 def test_progress_weighs_means_by_counts_leaves_out_skipped_steps_and_tells_who_waits(monkeypatch):
     clock = iter((0.0, 30.0, 30.0, 40.0, 40.0, 50.0, 50.0))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    progress = Progress(first_step=0, last_step=100, batch_size=4)
+    progress = Progress(first_step=0, last_step=100, batch_size=4, losses=("mask",))
     progress.add(step_log(1.0, 1.0))
+    progress.add(StepLog(jnp.bool_(True), jnp.int32(0), {"mask": Term(jnp.float32(-1e-9), jnp.float32(1))}, {}))
     scalars, line = progress.report(1, seconds_waited=0.0)
+    assert "loss 1.0000  mask 0.0000" in line
     assert "first step after 30 s" in line
     assert "images_per_second" not in scalars
     for log in (step_log(1.0, 1.0), step_log(2.0, 3.0), step_log(float("nan"), 1.0, ok=False)):
@@ -149,10 +187,13 @@ def test_parts_of_a_batch_one_after_another_give_the_whole_batchs_gradient(parts
 
 
 class Lookup(nn.Module):
-    """A depth network that computes in a moment: disparity from a pixel's colours, without batch statistics."""
+    """A depth network that computes in a moment: disparity from nearby colours, perhaps with batch statistics."""
+
+    normalises: bool = False
 
     @nn.compact
     def __call__(self, image, train):
+        image = nn.BatchNorm(not train, momentum=0.9)(image) if self.normalises else image
         first = nn.sigmoid(nn.Conv(1, (3, 3))(image)[..., 0])
         return DepthOutput([first, first[:, ::2, ::2]], {}, None)
 
@@ -192,6 +233,46 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_also_where_parts_hol
     norm = optax.tree.norm(gradient)
     assert norm > 1e-3
     assert optax.tree.norm(jax.tree.map(jnp.subtract, summed, gradient)) < 1e-5 * norm
+
+
+def test_batch_statistics_are_those_of_the_clear_view_alone():
+    """A second view has others: with their mixture the network would be used as it never was."""
+    config = tiny_config()
+    variables = Lookup(True).init(KEY, jnp.zeros((1, *config.image_size, 3)), train=True)
+    found = []
+    for weight in (0.0, 1.0):
+        config.loss.texture_photometric = weight
+        loss_fn = jax.jit(make_loss_fn(config, Lookup(True), None))
+        trees = ({"depth": variables[name]} for name in ("params", "batch_stats"))
+        found.append(loss_fn(*trees, random_batch(config), KEY, jnp.int32(0))[1])
+    clear, both = found
+    assert both.losses.keys() - clear.losses.keys() == {"texture_photometric"}
+    jax.tree.map(np.testing.assert_array_equal, both.stats, clear.stats)
+    assert float(jnp.max(jnp.abs(clear.stats["depth"]["BatchNorm_0"]["mean"]))) > 0.01
+
+
+def test_statistics_are_averaged_as_parameters_are():
+    config = tiny_config()
+    config.optimizer.update(ema_decay=0.75, warmup_steps=0)
+    optimizer = make_optimizer(config)
+
+    def loss_fn(params, stats, batch, key, step):
+        return jnp.square(params["w"]), Aux({"mean": stats["mean"] + 1.0}, {}, {}, {})
+
+    state = make_state(
+        config, {"net": {"params": {"w": jnp.float32(1)}, "batch_stats": {"mean": jnp.float32(0)}}}, optimizer
+    )
+    state = state.replace(
+        params=state.params["net"], stats=state.stats["net"], opt_state=optimizer.init({"w": jnp.float32(1)})
+    )
+    state = state.replace(ema={name: state.ema[name]["net"] for name in ("params", "stats")})
+    step = jax.jit(make_step(config, loss_fn, optimizer))
+    seen = []
+    for _ in range(2):
+        state, _ = step(state, random_batch(config))
+        seen.append(float(state.params["w"]))
+    assert float(state.ema["stats"]["mean"]) == pytest.approx(0.75 * 0.25 * 1 + 0.25 * 2)
+    assert float(state.ema["params"]["w"]) == pytest.approx(0.75 * (0.75 + 0.25 * seen[0]) + 0.25 * seen[1])
 
 
 def test_a_batch_that_does_not_divide_into_the_devices_parts_is_refused_at_the_start():
