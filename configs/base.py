@@ -46,6 +46,7 @@ RANGES = {
     "checkpoint.*": "[1, inf)",
     "health.max_skipped_in_row": "[1, inf)",
     "health.min_spread": "[0, inf)",
+    "health.max_at_limits": "[0, 1]",
     "health.max_auto_mask": "[0, 1]",
     "health.max_translation": "(0, inf)",
     "health.graph_entropy": "2 x [0, 1]",
@@ -208,6 +209,7 @@ def get_config() -> ConfigDict:
             health=dict(
                 max_skipped_in_row=5,
                 min_spread=0.02,
+                max_at_limits=0.3,  # share of depth at model.min_depth or model.max_depth
                 max_auto_mask=0.98,
                 max_translation=20.0,
                 graph_entropy=(0.3, 0.85),

@@ -143,7 +143,8 @@ def depth_edges(image: Float[Array, "batch height width 3"], illumination: str) 
 def watched(depth: Array, depths: DepthRange, selection, motions: Motions, batch: Batch) -> dict[str, Term]:
     """Quantities that differ between a healthy and a collapsed training, see `training.health`."""
     samples = jnp.float32(depth.shape[0])
-    quantities = watched_depth(depth)
+    quantities = watched_depth(depth, depths)
+    quantities["constant_frames"] = Term(jnp.mean(constant(batch.target).astype(jnp.float32)), samples)
     quantities["auto_mask"] = masked_mean(selection.automasked.astype(jnp.float32), selection.counts)
     lengths = [safe_norm(m[:, :3, 3]) for m, n in zip(motions, batch.source_names, strict=True) if n in TEMPORAL]
     if lengths:

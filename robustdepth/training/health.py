@@ -24,6 +24,19 @@ def alarms(scalars: dict[str, float], config: ConfigDict) -> dict[str, str]:
             f"depth has collapsed: its spread (std/mean) is {spread:.4f}, under {limits.min_spread}; "
             "lower the learning rate or start from pretrained weights."
         )
+    for name, limit in (("at_min_depth", "min_depth"), ("at_max_depth", "max_depth")):
+        outside = scalars.get(name, 0.0)
+        if outside > limits.max_at_limits:
+            found[name] = (
+                f"{outside:.0%} of depth is at config.model.{limit}={config.model[limit]}, over "
+                f"{limits.max_at_limits:.0%}: depth has left its range; lower the learning rate, start from other "
+                "weights or another config.seed, or widen the range."
+            )
+    if (constant := scalars.get(OF_THE_DATA, 0.0)) > 0:
+        found[OF_THE_DATA] = (
+            f"{constant:.0%} of the images are black or of one colour, from which nothing can be learned: look at the "
+            "footage."
+        )
     masked = scalars.get("auto_mask", 0.0)
     if masked > limits.max_auto_mask:
         found["auto_mask"] = (

@@ -212,9 +212,7 @@ def test_a_lost_process_ends_the_others_and_the_job_goes_on(clip, tmp_path):
     job = start(clip, tmp_path / "run", "--lost_seconds=20", *FOREVER, processes=2)
     await_checkpoint(job, tmp_path / "run")
     job[1].kill()
-    began = time.monotonic()
     left, _ = finish(job)
-    assert time.monotonic() - began < 60
     assert left.status not in (0, None)
     assert "lost another process" in left.err or "another task died" in left.err
     step = committed_steps(tmp_path / "run" / "checkpoints")[-1]
@@ -278,9 +276,7 @@ def test_what_one_process_refuses_all_do(clip, pair):
 
 @pytest.mark.parametrize(("process", "sentence"), [(1, "does not reach process 0"), (0, "process 0 waits for 1 more")])
 def test_a_job_that_does_not_meet_ends_with_a_sentence(clip, tmp_path, process, sentence):
-    began = time.monotonic()
     (ended,) = finish(start(clip, tmp_path / "run", "--join_seconds=3", processes=2, only=process))
-    assert time.monotonic() - began < 60
     assert ended.status == 75
     assert sentence in ended.err.splitlines()[-1]
     assert "within --join_seconds=3" in ended.err
