@@ -139,7 +139,13 @@ def test_a_finished_run_is_left_as_it_is(clip, uninterrupted):
 def test_steps_that_are_not_finite_stop_the_run_with_the_cause_and_the_batch(clip, tmp_path):
     _, err = finish(start(clip, tmp_path / "run", "--config.optimizer.learning_rate=1e30"), status=2)
     assert "steps in a row up to step" in err.splitlines()[-1]
-    assert len(list((tmp_path / "run" / "bad_batches").glob("*.npz"))) == 5
+    kept = sorted((tmp_path / "run" / "bad_batches").glob("*.npz"))
+    assert len(kept) == 5
+    command = [sys.executable, "-m", "robustdepth.training.replay", str(kept[0])]
+    again = subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "with the networks of step" in again.stdout
+    assert "photometric" in again.stdout.splitlines()[-1]  # among what is not finite
 
 
 def test_a_full_disk_ends_the_run_with_one_sentence_and_keeps_what_was_saved(clip, killed, tmp_path):
