@@ -69,6 +69,14 @@ def test_a_blurred_outline_is_penalised():
     assert boundary_f1(blurred, step_at(4)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_nothing_is_asked_where_the_truth_is_unknown():
+    truth, holed = step_at(4), step_at(4)
+    holed[:, 3] = 0  # takes the outline away
+    assert boundary_f1(np.full_like(truth, 10.0), holed) == 1
+    assert boundary_f1(truth, holed) == 1
+    assert boundary_f1(step_at(6), holed) == 0
+
+
 def test_only_protocols_with_dense_truth_report_it():
     image, truth = np.zeros((6, 8, 3), np.uint8), step_at(4)
     scores = {
