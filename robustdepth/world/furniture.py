@@ -1,4 +1,4 @@
-"""Street furniture: lamp posts, signs and traffic lights."""
+"""Street furniture: lamp posts, bollards, signs and traffic lights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from robustdepth.world.palette import paint_color, stone_color
 from robustdepth.world.solids import Solids, Spot, place, sample_look
 
 Scalar = Float[Array, ""]
-POLES = 5  # per side of the road
+POLES = 7  # per side of the road
 
 
 def sample_poles(dice: Dice, ground: Ground, side: Scalar) -> tuple[Solids, Solids]:
-    """Lamp posts, and posts with their plates or lights."""
+    """Lamp posts, and posts with their plates or lights; or a row of bollards with a few of them."""
     n = POLES
-    x, z = side * (ground.half_width + dice(0.4, 1.6, n)), jnp.cumsum(dice(4.0, 26.0, n))
-    exists, plated, lamps = dice.chance(dice(0.1, 0.9), n), dice.chance(0.55, n), dice.chance(0.35, n)
-    height = jnp.where(plated, dice(2.0, 3.8, n), dice(4.0, 9.0, n))
+    bollards = dice.chance(0.2)
+    apart = jnp.where(bollards, 1.0 + dice(0.5, 2.5), dice(3.0, 22.0, n))
+    x, z = side * (ground.half_width + dice(0.4, 1.6) + dice(0.0, 0.5, n)), dice(2.0, 8.0) + jnp.cumsum(apart)
+    exists, plated, lamps = dice.chance(dice(0.1, 0.95), n), dice.chance(0.55, n), dice.chance(0.35, n)
+    short = bollards & dice.chance(0.8, n)
+    plated = plated & ~short
+    height = jnp.where(plated, dice(2.0, 3.8, n), jnp.where(short, dice(0.7, 1.1), dice(4.0, 9.0, n)))
     thick = jnp.where(plated, dice(0.03, 0.08, n), dice(0.05, 0.14, n))
     metal = sample_look(dice, stone_color(dice, n) * 0.8, "plain", "pole", contrast=(0.0, 0.3), peak=(0.0, 3.0))
     post = place(ground, Spot(exists, x, z), (thick, height / 2, thick), metal)

@@ -13,7 +13,7 @@ from robustdepth.world.solids import CLASSES, PATTERNS, Look, Solids, Spot, choo
 from robustdepth.world.themes import Theme, within
 
 Scalar = Float[Array, ""]
-WOODS, HEDGES, TREES, BUSHES = 5, 5, 10, 9  # per side of the road
+WOODS, HEDGES, TREES, BUSHES = 5, 5, 12, 9  # per side of the road
 CLEARANCE = 2.7  # metres below what hangs over the road
 
 
@@ -68,7 +68,7 @@ def sample_trees(dice: Dice, ground: Ground, side: Scalar, theme: Theme) -> tupl
     z = jnp.cumsum(spacing * dice(0.7, 1.3, n)) + dice(-14.0, 4.0)
     exists = dice.chance(theme.trees, n) & clear_of_crossing(ground, z, jnp.full(n, 0.5)) & (z > 1.0)
     conifer = dice.chance(jnp.where(dice.chance(0.25), 0.8, 0.05), n)
-    girth = dice(0.7, 1.25, n) * dice(0.6, 1.6)
+    girth = dice(0.7, 1.25, n) * dice(0.7, 1.7)
     radius = girth * jnp.where(conifer, dice(1.0, 2.0, n), dice(1.6, 3.6, n))
     tall = girth * jnp.where(conifer, dice(2.0, 5.5, n), dice(1.2, 3.0, n))
     over = jnp.abs(x - ground.lane) - 1.6 * radius < 2.0
@@ -80,7 +80,7 @@ def sample_trees(dice: Dice, ground: Ground, side: Scalar, theme: Theme) -> tupl
     thick = girth * dice(0.07, 0.26, n)
     trunk = place(ground, spot, (thick, (stem + 0.5 * tall) / 2, thick), trunk_look)
     color = mix(jnp.broadcast_to(foliage_color(dice), (n, 3)), foliage_color(dice, n), dice(0.0, 1.0) * dice(count=n))
-    look = leaves(dice, color * dice(0.5, 1.1)).but(leafage=dice(0.6, 1.2, n))
+    look = leaves(dice, color * dice(0.5, 1.1)).but(leafage=dice(0.5, 1.0) * dice(0.9, 1.3, n))
     parts = [place(ground, spot.but(bottom=stem), (radius, tall, radius), look)]
     for _ in range(2):
         wide, high = radius * dice(0.5, 0.85, n), tall * dice(0.5, 0.9, n)

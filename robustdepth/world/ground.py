@@ -1,4 +1,4 @@
-"""The ground: a road along a curved centre line, with kerbs and two zones on either side."""
+"""The ground: a road along a curved line, over crests and through dips, with kerbs and two zones on either side."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Ground:
     """Road, kerb and the two zones on either side; zone order is road, kerb, near zone, far zone."""
 
     curvature: Float[Array, ""]  # of the centre line, 1/m
+    crest: Float[Array, ""]  # vertical curvature, 1/m: positive falls away ahead, negative rises
     half_width: Float[Array, ""]  # of the road
     lane: Float[Array, ""]  # x of the camera's lane
     kerb: Float[Array, ""]  # height
@@ -49,9 +50,8 @@ def sample_ground(dice: Dice) -> Ground:
     zones = jnp.where(jnp.stack(paved)[:, None], stone, lawn * 0.9)
     painted = dice.chance(0.6)
     return Ground(
-        curvature=jnp.where(
-            dice.chance(0.5), dice(-0.1, 0.1) ** 2 * jnp.where(dice.chance(0.5), 1.0, -1.0), dice(-0.0008, 0.0008)
-        ),
+        curvature=jnp.where(dice.chance(0.5), curve(dice, 0.01), curve(dice, 0.0008)),
+        crest=jnp.where(dice.chance(0.45), curve(dice, 0.0025), curve(dice, 0.0002)),
         half_width=half_width,
         lane=lane,
         kerb=jnp.where(dice.chance(0.7), dice(0.06, 0.2), 0.01),
@@ -59,8 +59,8 @@ def sample_ground(dice: Dice) -> Ground:
         crossing=jnp.stack([jnp.where(side_road | ends, crossing, -NOWHERE), reach]),
         end=jnp.where(ends, crossing + reach + dice(1.0, 6.0), NOWHERE),
         color=jnp.concatenate([(grey * tint)[None], (dice(0.2, 0.7) * tint)[None], zones]),
-        contrast=dice(0.2, 0.65, 4) ** 2 + jnp.array([0.0, 0.0, 0.15, 0.35]),
-        peak=dice(0.0, 4.5, 4),
+        contrast=dice(0.2, 0.6, 4) ** 2 + jnp.array([0.0, 0.0, 0.15, 0.35]),
+        peak=dice(1.0, 4.5, 4),
         tiles=jnp.stack([0.0, 1.0, *jnp.where(jnp.stack(paved), dice(0.2, 1.5, 2), 0.0)]),
         dash=jnp.stack([jnp.where(painted & (half_width > 3.4), dice(0.4, 1.0), 0.0), dice(3.0, 12.0), dice(0.3, 1.0)]),
         edge=jnp.where(painted, dice(0.0, 1.0), 0.0),
@@ -68,6 +68,16 @@ def sample_ground(dice: Dice) -> Ground:
         cracks=jnp.where(dice.chance(0.5), dice(0.2, 0.8), 0.0),
         seed=dice.seed(),
     )
+
+
+def curve(dice: Dice, most: float) -> Float[Array, ""]:
+    """A curvature of either sign, more often a small one."""
+    return most * dice() ** 2 * jnp.where(dice.chance(0.5), 1.0, -1.0)
+
+
+def level(ground: Ground, z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """World y of the road's surface."""
+    return 0.5 * ground.crest * z * z
 
 
 def clear_of_crossing(ground: Ground, z: Float[Array, "n"], half: Float[Array, "n"]) -> Bool[Array, "n"]:

@@ -17,15 +17,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from robustdepth.types import Array
-from robustdepth.world.ground import NOWHERE, Ground
+from robustdepth.world.ground import NOWHERE, Ground, level
 from robustdepth.world.scene import World
+from robustdepth.world.shapes import Plane, Vector, hit_box, hit_column, hit_crown, hit_screen
 from robustdepth.world.solids import Solids
 
 STRIPS = 16
-VISIBLE = (18, 5, 6, 18)  # boxes, screens, columns and crowns kept per strip, those that look tallest first
+VISIBLE = (18, 5, 7, 19)  # boxes, screens, columns and crowns kept per strip, those that look tallest first
 CASTERS = (12, 3, 4, 9)  # the same for the solids whose shadows reach a strip
 FAR = 100.0  # metres; depth of the sky
 NEAR = 0.3
@@ -35,8 +36,6 @@ ZONES = sum(VISIBLE)  # name of the road; kerb, near and far zone follow
 SKY = (1 << ID_BITS) - 1
 KERB_WIDTH = 0.15
 
-Plane = Float[Array, "pixel"]
-Vector = tuple[Plane, Plane, Plane]
 Points = list[tuple[Array, Array, Array]]  # x, y and z, each of [n] solids
 
 
@@ -100,10 +99,13 @@ def corners(solids: Solids) -> Points:
     return points
 
 
-def shadows(points: Points, sun: Float[Array, "3"]) -> Points:
-    """Where the shadows of points fall on the ground."""
-    steepness = 1.0 / sun[1]
-    return [(x - y * steepness * sun[0], jnp.zeros_like(y), z - y * steepness * sun[2]) for x, y, z in points]
+def shadows(points: Points, ground: Ground, sun: Float[Array, "3"]) -> Points:
+    """Where the shadows of points fall on the ground, taken as level with the ground below each point."""
+    cast = []
+    for x, y, z in points:
+        reach = (y - level(ground, z)) * (1.0 / sun[1])
+        cast.append((x - reach * sun[0], level(ground, z), z - reach * sun[2]))
+    return cast
 
 
 def reaching(points: Points, view: View, strip: Int[Array, ""], width: int) -> Float[Array, "n"]:
@@ -142,7 +144,7 @@ def cull(world: World, view: View, strip: Int[Array, ""], size: tuple[int, int])
         moved = dataclasses.replace(solids, center=solids.center + view.time * solids.velocity)
         points = corners(moved)
         seen.append(tallest(moved, reaching(points, view, strip, size[1]), keep))
-        points += shadows(points, world.light.sun)
+        points += shadows(points, world.ground, world.light.sun)
         casters.append(tallest(moved, reaching(points, view, strip, size[1]), keep_casting))
     return tuple(seen), tuple(casters)
 
@@ -150,104 +152,10 @@ def cull(world: World, view: View, strip: Int[Array, ""], size: tuple[int, int])
 # --- what the rays meet ---
 
 
-def to_local(solids: Solids, k: int, vector: Vector) -> Vector:
-    """Rotates a world vector into the axes of solid k."""
-    x, y, z = vector
-    return solids.cos[k] * x - solids.sin[k] * z, y, solids.sin[k] * x + solids.cos[k] * z
-
-
-def offset(solids: Solids, k: int, origin) -> Vector:
-    return to_local(solids, k, tuple(origin[i] - solids.center[k, i] for i in range(3)))
-
-
-def hit_box(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Entry and exit along the ray of box k, whose two ends may lean inwards (an exit before the entry is a miss)."""
-    ox, oy, oz = offset(solids, k, origin)
-    dx, dy, dz = to_local(solids, k, ray)
-    hx, hy, hz = (solids.half[k, i] for i in range(3))
-    ix, iy = 1.0 / dx, 1.0 / dy
-    enter = jnp.maximum(-ox * ix - hx * jnp.abs(ix), -oy * iy - hy * jnp.abs(iy))
-    leave = jnp.minimum(-ox * ix + hx * jnp.abs(ix), -oy * iy + hy * jnp.abs(iy))
-    for sign in (-1.0, 1.0):
-        slope = sign * dz - solids.taper[k] * dy
-        t = (hz - solids.taper[k] * (hy - oy) - sign * oz) / slope
-        enter = jnp.where(slope < 0, jnp.maximum(enter, t), enter)
-        leave = jnp.where(slope < 0, leave, jnp.minimum(leave, t))
-    return enter, leave
-
-
-def hit_column(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    (ox, oy, oz), (dx, dy, dz) = [origin[i] - solids.center[k, i] for i in range(3)], ray
-    radius, hy = solids.half[k, 0], solids.half[k, 1]
-    a, b = dx * dx + dz * dz, ox * dx + oz * dz
-    root = b * b - a * (ox * ox + oz * oz - radius * radius)
-    reach, ia, iy = jnp.sqrt(jnp.maximum(root, 0.0)), 1.0 / a, 1.0 / dy
-    enter = jnp.maximum((-b - reach) * ia, -oy * iy - hy * jnp.abs(iy))
-    leave = jnp.minimum((-b + reach) * ia, -oy * iy + hy * jnp.abs(iy))
-    return enter, jnp.where(root > 0, leave, 0.0)
-
-
-def hit_screen(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Entry and exit of box k, through whose holes a ray goes on: between leaves near its top, or between bars."""
-    enter, leave = hit_box(solids, k, origin, ray)
-    x, y, z = (origin[i] + enter * ray[i] for i in range(3))
-    below = solids.half[k, 1] - solids.center[k, 1] + y
-    lengthwise = solids.sin[k] * (x - solids.center[k, 0]) + solids.cos[k] * (z - solids.center[k, 2])
-    phase = lengthwise * solids.bars[k]
-    bar = (jnp.abs(phase - jnp.floor(phase) - 0.5) > 0.38) | (jnp.abs(below - 0.15) < 0.05)
-    leafy = gaps(x, y, z) < solids.leafage[k] + 0.6 * below
-    return enter, jnp.where(jnp.where(solids.bars[k] > 0, bar, leafy), leave, -1.0)
-
-
-def gaps(x: Plane, y: Plane, z: Plane) -> Plane:
-    """An irregular pattern in space, in [0, 1.5], whose high parts are the gaps between leaves."""
-    first = fold(0.53 * x + 0.61 * y - 0.37 * z)
-    second = fold(1.13 * x - 1.27 * y + 1.39 * z + 0.9 * first)
-    return first + second + fold(3.1 * z + 2.9 * y - 3.3 * x + 1.3 * second)
-
-
-def fold(w: Plane) -> Plane:
-    return jnp.abs(w - jnp.floor(w) - 0.5)
-
-
-def hit_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Where a ray meets the leaves of ellipsoid k, and an end behind.
-
-    Leaves grow on the hull alone; through a gap in the near side one sees those of the far side from within.
-    """
-    root, near, far = hull(solids, k, origin, ray)
-    leafy = [is_leaf(solids, k, origin, ray, t) for t in (near, far)]
-    enter = jnp.where(leafy[0], near, far)
-    return enter, jnp.where((root > 0) & (leafy[0] | leafy[1]), enter + 1.0, -NOWHERE)
-
-
-def shade_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Entry and exit of ellipsoid k for the sun's rays, which pass through the gaps on the side of their origin."""
-    root, near, far = hull(solids, k, origin, ray)
-    return near, jnp.where((root > 0) & is_leaf(solids, k, origin, ray, near), far, -1.0)
-
-
-def hull(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane, Plane]:
-    """A discriminant that is positive where a ray meets ellipsoid k, which is round about its axis; entry and exit."""
-    (ox, oy, oz), (dx, dy, dz) = [origin[i] - solids.center[k, i] for i in range(3)], ray
-    flat, tall = solids.half[k, 0], solids.half[k, 1]
-    flat, tall = 1.0 / (flat * flat), 1.0 / (tall * tall)
-    a = (dx * dx + dz * dz) * flat + dy * dy * tall
-    b = (ox * dx + oz * dz) * flat + oy * dy * tall
-    root = b * b - a * ((ox * ox + oz * oz) * flat + oy * oy * tall - 1.0)
-    reach, ia = jnp.sqrt(jnp.maximum(root, 0.0)), 1.0 / a
-    return root, (-b - reach) * ia, (-b + reach) * ia
-
-
-def is_leaf(solids: Solids, k: int, origin, ray: Vector, t: Plane) -> Bool[Array, "pixel"]:
-    return gaps(*(origin[i] + t * ray[i] for i in range(3))) < solids.leafage[k]
-
-
 def ground_hit(ground: Ground, origin: Float[Array, "3"], ray: Vector) -> tuple[Plane, Int[Array, "pixel"]]:
     """Depth and zone name of the ground: the road, the raised zones beside it, or the kerb's face between them."""
-    dx, dy, dz = ray
-    inverse = 1.0 / jnp.maximum(dy, 1e-6)
-    low, high = -origin[1] * inverse, (-origin[1] - ground.kerb) * inverse
+    dx, _, dz = ray
+    low, high = (meet_level(ground, origin, ray, height) for height in (0.0, ground.kerb))
     e_low = beyond_kerb(ground, origin[0] + low * dx, origin[2] + low * dz)
     e_high = beyond_kerb(ground, origin[0] + high * dx, origin[2] + high * dz)
     # Between the two planes the distance to the kerb is all but linear along the ray.
@@ -255,7 +163,18 @@ def ground_hit(ground: Ground, origin: Float[Array, "3"], ray: Vector) -> tuple[
     t = jnp.where(e_high > 0, high, jnp.where(e_low > 0, face, low))
     beyond = jnp.where(e_high > 0, e_high, jnp.where(e_low > 0, 0.0, -1.0))
     zone = sum((beyond > edge).astype(jnp.int32) for edge in (-0.5, KERB_WIDTH, ground.near))
-    return jnp.where((dy > 1e-6) & (t < FAR), t, FAR), ZONES + zone
+    return jnp.where(t < FAR, t, FAR), ZONES + zone
+
+
+def meet_level(ground: Ground, origin: Float[Array, "3"], ray: Vector, height: Float[Array, ""] | float) -> Plane:
+    """Where rays that start above it meet the road's profile raised by `height`; beyond FAR where they do not."""
+    _, dy, dz = ray
+    square = -0.5 * ground.crest * dz * dz
+    linear = dy - ground.crest * origin[2] * dz
+    above = level(ground, origin[2]) - height - origin[1]
+    root = linear * linear + 4.0 * square * above
+    down = linear + jnp.sqrt(jnp.maximum(root, 0.0))
+    return jnp.where(root > 0, 2.0 * above * (1.0 / jnp.maximum(down, 1e-6)), 1e6)
 
 
 def beyond_kerb(ground: Ground, x: Plane, z: Plane) -> Plane:

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Bool, Float, Int, UInt8
 
 from robustdepth.types import Array
-from robustdepth.world import raycast, shading
+from robustdepth.world import lighting, raycast, shading
 from robustdepth.world.raycast import STRIPS, View
 from robustdepth.world.scene import World
 
@@ -31,9 +31,9 @@ def render_views(
     surface = shading.locate(worlds, views, ray, hit, looks, size=size)
     tone = shading.grain(views, ray, hit, looks, surface, size=size)
     albedo = shading.paint(worlds, views, ray, hit, looks, surface, tone, size=size)
-    sunlight = shading.illuminate(worlds, views, ray, hit, casters, surface, size=size)
-    openness = shading.enclose(views, ray, hit, casters, size=size)
-    colors = shading.develop(worlds, ray, hit, surface, albedo, sunlight, openness, size=size)
+    sunlight = lighting.illuminate(worlds, views, ray, hit, casters, surface, size=size)
+    openness = lighting.enclose(views, ray, hit, casters, size=size)
+    colors = lighting.develop(worlds, ray, hit, surface, albedo, sunlight, openness, size=size)
     return assemble(colors, hit, looks.kind, size=size)
 
 

@@ -1,8 +1,8 @@
 """Random street scenes: what stands where, how it moves, how it is lit and how the camera drives through it.
 
-World coordinates are the camera's convention, x right, y down, z ahead, in metres; the road's surface is y = 0 and its
-centre line is x = curvature * z**2 / 2. Everything is a pure function of one random key and is written for a single
-scene; callers `vmap` it.
+World coordinates are the camera's convention, x right, y down, z ahead, in metres; the road's surface is
+y = crest * z**2 / 2 and its centre line is x = curvature * z**2 / 2. Everything is a pure function of one random key
+and is written for a single scene; callers `vmap` it.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def sample_light(dice: Dice) -> Light:
     warmth = dice(-0.1, 0.1)
     white = jnp.stack([1.0 + warmth, jnp.ones(()), 1.0 - warmth]) * (1.0 + 0.015 * dice.normal(3))
     strength = jnp.where(sunny, dice(1.0, 2.8), dice(0.0, 0.3))
-    ambient = jnp.where(sunny, dice(0.1, 0.4), dice(0.5, 0.9))
+    ambient = jnp.where(sunny, dice(0.15, 0.45), dice(0.5, 0.9))
     blue = jnp.where(sunny, dice(0.2, 0.8), dice(0.0, 0.2))
     # The camera exposes for the road, more or less; the sky follows by half and often saturates.
     exposure = jnp.exp(dice(-0.4, 0.9)) / (0.2 + ambient + strength * jnp.sin(elevation))

@@ -1,4 +1,4 @@
-"""What surfaces look like: from hits to surface points, their albedo, the light that reaches them, and colours."""
+"""What surfaces look like: from hits to surface points and their albedo."""
 
 from __future__ import annotations
 
@@ -10,23 +10,10 @@ from jaxtyping import Int
 
 from robustdepth.types import Array
 from robustdepth.world import textures
-from robustdepth.world.raycast import (
-    FIRST,
-    SKY,
-    ZONES,
-    Plane,
-    Vector,
-    View,
-    beyond_kerb,
-    hit_box,
-    hit_column,
-    hit_screen,
-    named,
-    offset,
-    shade_crown,
-    stage,
-)
+from robustdepth.world.ground import level
+from robustdepth.world.raycast import FIRST, SKY, ZONES, View, beyond_kerb, named, stage
 from robustdepth.world.scene import World
+from robustdepth.world.shapes import Plane, Vector
 from robustdepth.world.solids import CLASSES, PATTERNS, join
 
 Names = Int[Array, "pixel"]
@@ -140,16 +127,16 @@ def locate(world: World, view: View, ray: Vector, hit: Names, looks: Looks, size
     nz = jnp.where(is_box, jnp.where(side | cap, 0.0, jnp.sign(z) * lean), gz * scale)
 
     # The ground: the kerb's face looks back to the road.
-    is_ground = name >= ZONES
-    u, beyond = px - 0.5 * world.ground.curvature * pz * pz, beyond_kerb(world.ground, px, pz)
-    upright = (py > -world.ground.kerb + 1e-3) & (name == ZONES + 1)
+    is_ground, ground = name >= ZONES, world.ground
+    u, beyond = px - 0.5 * ground.curvature * pz * pz, beyond_kerb(ground, px, pz)
+    upright = (py - level(ground, pz) > -ground.kerb + 1e-3) & (name == ZONES + 1)
     pick = lambda of_ground, of_solid: jnp.where(is_ground, of_ground, of_solid)  # noqa: E731
     return Surface(
         local=(pick(u, x), pick(beyond, y), pick(pz, z)),
         normal=pack(
             1.0 + pick(jnp.where(upright, -jnp.sign(u), 0.0), cos * nx + sin * nz),
             1.0 + pick(jnp.where(upright, 0.0, -1.0), ny),
-            1.0 + pick(0.0, cos * nz - sin * nx),
+            1.0 + pick(jnp.where(upright, 0.0, ground.crest * pz), cos * nz - sin * nx),
         ),
     )
 
@@ -186,7 +173,11 @@ def grain(view: View, ray: Vector, hit: Names, looks: Looks, surface: Surface, s
     # The ground is seen at a grazing angle: its texture is drawn out along the road, or little of it would survive.
     v = jnp.where(is_ground, STRETCH * z, v)
     footprint = jnp.where(is_ground, jnp.maximum(across, STRETCH * along), footprint)
-    return textures.fractal(u, v, looks.seed, footprint, looks.peak)
+    tone = textures.fractal(u, v, looks.seed, footprint, looks.peak)
+    pattern = looks.kind & 15
+    ragged, smooth = pattern == PATTERNS.index("foliage"), (pattern == PATTERNS.index("body")) | (y < 0) & is_ground
+    patches = textures.patches(u, v, tone, looks.seed, footprint, looks.peak, ragged | is_ground)
+    return tone + jnp.where(smooth, 0.0, jnp.where(ragged, 1.0, 0.5) * patches)
 
 
 @stage("world", "view", "pixels", "pixels", "pixels", "pixels", "pixels")
@@ -236,69 +227,3 @@ def paint(
         base = (color + (other - color) * accent) * factor * (1.0 - keep * red)
         channels.append(base + marks * (0.85 - base))
     return pack(*channels)
-
-
-@stage("world", "view", "pixels", "pixels", "pixels", "pixels")
-def illuminate(
-    world: World, view: View, ray: Vector, hit: Names, casters: tuple, surface: Surface, size: tuple[int, int]
-) -> Plane:
-    """Sunlight that reaches every point, in [0, 1]."""
-    sun, depth = tuple(world.light.sun[i] for i in range(3)), named(hit)[0]
-    normal = normals(surface)
-    point = [view.position[i] + depth * ray[i] + 0.03 * normal[i] for i in range(3)]
-    facing = jnp.clip(sum(n * s for n, s in zip(normal, sun, strict=True)), 0.0, 1.0)
-    clear = jnp.float32(1.0)
-    shapes = (hit_box, 1.0), (hit_screen, 1.0), (hit_column, 1.0), (shade_crown, 0.85)
-    for solids, (hit_solid, weight) in zip(casters, shapes, strict=True):
-        for k in range(solids.cos.shape[0]):
-            enter, leave = hit_solid(solids, k, point, sun)
-            blocked = (enter < leave) & (leave > 0) & ((enter > 0) | (weight == 1.0))
-            clear = jnp.where(blocked, jnp.minimum(clear, 1.0 - weight), clear)
-    return facing * clear
-
-
-@stage("view", "pixels", "pixels", "pixels")
-def enclose(view: View, ray: Vector, hit: Names, casters: tuple, size: tuple[int, int]) -> Plane:
-    """Openness of the ground to the sky, in [0, 1]: it is dark close to the foot of a box."""
-    depth, name = named(hit)
-    point = [view.position[i] + depth * ray[i] for i in range(3)]
-    boxes, closed = casters[0], jnp.float32(0.0)
-    for k in range(boxes.cos.shape[0]):
-        x, y, z = offset(boxes, k, point)
-        gap = jnp.maximum(jnp.maximum(jnp.abs(x) - boxes.half[k, 0], jnp.abs(z) - boxes.half[k, 2]), 0.0)
-        closed = jnp.maximum(closed, 1.0 - 1.8 * gap - 2.0 * jnp.abs(boxes.half[k, 1] - y))
-    return jnp.where(name >= ZONES, 1.0 - 0.75 * jnp.clip(closed, 0.0, 1.0), 1.0)
-
-
-@stage("world", *["pixels"] * 6)
-def develop(
-    world: World,
-    ray: Vector,
-    hit: Names,
-    surface: Surface,
-    albedo: Names,
-    sunlight: Plane,
-    openness: Plane,
-    size: tuple[int, int],
-) -> Names:
-    """Light, sky, haze and the camera's response: eight-bit red, green and blue in one integer."""
-    light, (dx, dy, dz), (depth, name) = world.light, ray, named(hit)
-    norm = lax.rsqrt(dx * dx + dy * dy + dz * dz)
-    up = jnp.clip(-dy * norm, 0.0, 1.0)
-    cloud = textures.clouds(dx * norm, up, dz * norm, light.seed)
-    cover = jnp.clip((cloud - 1.0 + light.clouds) * 2.5, 0.0, 1.0)
-    hemisphere = openness * (0.75 - 0.25 * normals(surface)[1])
-    veil = 1.0 - jnp.exp(-light.haze * depth)
-    gradient = jnp.sqrt(up)
-    channels = []
-    for i, own in enumerate(unpack(albedo)):
-        sky = light.horizon[i] + (light.zenith[i] - light.horizon[i]) * gradient
-        sky = sky + (light.horizon[i] * (0.7 + 0.6 * cloud) - sky) * cover
-        lit = own * (light.ambient[i] * hemisphere + light.sun_color[i] * sunlight)
-        channels.append(jnp.where(name == SKY, sky, lit + (light.horizon[i] - lit) * veil))
-    grey = 0.3 * channels[0] + 0.59 * channels[1] + 0.11 * channels[2]
-    packed = jnp.int32(0)
-    for i, channel in enumerate(channels):
-        value = jnp.clip(grey + (channel - grey) * light.saturation, 1e-6, 1.0)
-        packed |= (255.0 * jnp.exp(light.gamma * jnp.log(value)) + 0.5).astype(jnp.int32) << 8 * i
-    return packed

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from robustdepth.types import Array
 from robustdepth.world.dice import Dice
-from robustdepth.world.ground import NOWHERE, Ground
+from robustdepth.world.ground import NOWHERE, Ground, level
 
 CLASSES = (
     "road",
@@ -124,18 +124,22 @@ def choose(names: tuple[str, ...], condition: Bool[Array, "n"], yes: str, no: st
 
 
 def place(ground: Ground, spot: Spot, half: tuple, look: Look, taper: Float[Array, "n"] | float = 0.0) -> Solids:
-    """Stands solids on the ground. `half` holds half extents: across, up and along; columns have their radius twice."""
+    """Stands solids on the ground. `half` holds half extents: across, up and along; columns have their radius twice.
+
+    What is long and stands on a slope reaches so far below the ground that no end of it hangs in the air.
+    """
     n = spot.x.shape[0]
     fill = lambda value, dtype=jnp.float32: jnp.broadcast_to(jnp.asarray(value, dtype), (n,))  # noqa: E731
-    x, z = spot.x, spot.z
-    road_yaw = jnp.arctan(ground.curvature * z)
+    x, z, (across, up, along) = spot.x, spot.z, (fill(extent) for extent in half)
+    road_yaw, slope = jnp.arctan(ground.curvature * z), ground.crest * z
     total = fill(spot.yaw) + road_yaw
-    middle = jnp.where(spot.exists, -(fill(spot.bottom) + half[1]), NOWHERE)
-    along = jnp.stack([jnp.sin(road_yaw), jnp.zeros(n), jnp.cos(road_yaw)], axis=-1)
+    sunk = jnp.where(fill(spot.bottom) > 0, 0.0, jnp.abs(slope) * jnp.maximum(jnp.maximum(across, along) - 3.0, 0.0))
+    middle = jnp.where(spot.exists, level(ground, z) - (fill(spot.bottom) + up - 0.5 * sunk), NOWHERE)
+    course = jnp.stack([jnp.sin(road_yaw), slope, jnp.cos(road_yaw)], axis=-1)
     return Solids(
         center=jnp.stack([x + 0.5 * ground.curvature * z * z, middle, z], axis=-1),
-        velocity=along * fill(spot.speed)[:, None],
-        half=jnp.stack([fill(extent) for extent in half], axis=-1),
+        velocity=course * fill(spot.speed)[:, None],
+        half=jnp.stack([across, up + 0.5 * sunk, along], axis=-1),
         cos=jnp.cos(total),
         sin=jnp.sin(total),
         taper=fill(taper),

@@ -58,6 +58,16 @@ def fractal(u: Plane, v: Plane, seed: Seeds, footprint: Plane, peak: Plane) -> P
     return total
 
 
+def patches(u: Plane, v: Plane, tone: Plane, seed: Seeds, footprint: Plane, peak: Plane, ragged: Plane) -> Plane:
+    """Patches with sharp edges, in [-1, 1]: courses of stones or, where `ragged`, leaves and blades along the tone."""
+    rate = jnp.clip(jnp.exp2(peak - 0.5), 1.2, 6.0)
+    warp = jnp.where(ragged, 0.3 * tone, 0.0)
+    row = jnp.floor((v + warp) * rate * jnp.where(ragged, 1.0, 1.7))
+    column = jnp.floor((u - warp) * rate + 0.5 * row)
+    shown = jnp.clip(1.8 - 3.2 * rate * footprint, 0.0, 1.0)
+    return shown * hashed(column.astype(jnp.int32), row.astype(jnp.int32), seed + 31)
+
+
 def inside(distance: Plane, footprint: Plane) -> Plane:
     """Share of a pixel within an edge, given the signed distance to it (positive outside)."""
     return jnp.clip(0.5 - distance * (1.0 / footprint), 0.0, 1.0)

@@ -25,7 +25,7 @@ def empty_world():
     """A straight flat road without kerbs, and nothing on it."""
     world = jax.tree.map(lambda field: field[0], generate.sample_worlds(jax.random.split(jax.random.key(0), 1)))
     park = lambda solids: solids.replace(center=solids.center.at[:, 1].set(NOWHERE))  # noqa: E731
-    ground = world.ground.replace(curvature=jnp.float32(0), kerb=jnp.float32(0))
+    ground = world.ground.replace(curvature=jnp.float32(0), crest=jnp.float32(0), kerb=jnp.float32(0))
     return world.replace(ground=ground, **{kind: park(getattr(world, kind)) for kind in KINDS})
 
 
@@ -75,6 +75,27 @@ def test_ground_depth_is_the_closed_form(empty_world):
     assert (depth[0][beyond] == FAR).all()
     assert (labels[0][beyond] == CLASSES.index("sky")).all()
     assert np.isin(labels[0][ground], [CLASSES.index(name) for name in ("road", "sidewalk", "terrain")]).all()
+
+
+@pytest.mark.parametrize("crest", [0.004, -0.004])
+def test_a_hilly_roads_depth_is_the_first_root(empty_world, crest):
+    ground = empty_world.ground.replace(crest=jnp.float32(crest))
+    turn = np.asarray(rotation(jnp.float32(YAW), jnp.float32(PITCH), jnp.float32(ROLL)))
+    _, depth, labels, _ = look(empty_world.replace(ground=ground), (ORIGIN, turn, 0.0), RIGHT)
+    step = 0.02
+    t = np.arange(step, 1.2 * FAR, step)
+    for y, x in [(y, x) for y in range(0, SIZE[0], 4) for x in range(0, SIZE[1], 23)]:
+        ray = rays(turn)[y, x]
+        above = 0.5 * crest * (ray[2] * t) ** 2 - (ray[1] * t - HEIGHT)  # height of the ray's points above the road
+        below = np.flatnonzero(above < 0)
+        first = t[below[0]] if below.size else np.inf
+        if first < 0.98 * FAR:
+            assert first - step - 1e-3 * first <= depth[0, y, x] <= first + 1e-3 * first
+        elif first > 1.02 * FAR:
+            assert labels[0, y, x] == CLASSES.index("sky")
+    highest = np.nonzero((depth[0] < FAR).any(axis=1))[0][0]
+    flat = np.nonzero((look(empty_world, (ORIGIN, turn, 0.0), RIGHT)[1][0] < FAR).any(axis=1))[0][0]
+    assert highest > flat if crest > 0 else highest < flat
 
 
 @pytest.mark.parametrize("kind", KINDS)
