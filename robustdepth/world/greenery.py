@@ -80,7 +80,7 @@ def sample_trees(dice: Dice, ground: Ground, side: Scalar, theme: Theme) -> tupl
     thick = girth * dice(0.07, 0.26, n)
     trunk = place(ground, spot, (thick, (stem + 0.5 * tall) / 2, thick), trunk_look)
     color = mix(jnp.broadcast_to(foliage_color(dice), (n, 3)), foliage_color(dice, n), dice(0.0, 1.0) * dice(count=n))
-    look = leaves(dice, color * dice(0.5, 1.1)).but(leafage=dice(0.5, 1.0) * dice(0.9, 1.3, n))
+    look = leaves(dice, color * dice(0.5, 1.1)).but(leafage=dice(0.6, 1.05) * dice(0.9, 1.25, n))
     parts = [place(ground, spot.but(bottom=stem), (radius, tall, radius), look)]
     for _ in range(2):
         wide, high = radius * dice(0.5, 0.85, n), tall * dice(0.5, 0.9, n)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -10,6 +12,8 @@ from robustdepth.world.raycast import SKY, ZONES, View, named, stage
 from robustdepth.world.scene import World
 from robustdepth.world.shading import Names, Surface, normals, unpack
 from robustdepth.world.shapes import Plane, Vector, hit_box, hit_column, hit_screen, offset, shade_crown
+
+NEAR_SPOTS = 6.0  # metres; spots of light below leaves fade from there on
 
 
 @stage("world", "view", "pixels", "pixels", "pixels", "pixels")
@@ -22,7 +26,13 @@ def illuminate(
     point = [view.position[i] + depth * ray[i] + 0.03 * normal[i] for i in range(3)]
     facing = jnp.clip(sum(n * s for n, s in zip(normal, sun, strict=True)), 0.0, 1.0)
     clear = jnp.float32(1.0)
-    shapes = (hit_box, 1.0), (hit_screen, 1.0), (hit_column, 1.0), (shade_crown, 0.85)
+    blur = jnp.clip(0.05 * (depth - NEAR_SPOTS), 0.0, 1.0)
+    shapes = (
+        (hit_box, 1.0),
+        (hit_screen, 1.0),
+        (hit_column, 1.0),
+        (functools.partial(shade_crown, blur=blur), 0.85),
+    )
     for solids, (hit_solid, weight) in zip(casters, shapes, strict=True):
         for k in range(solids.cos.shape[0]):
             enter, leave = hit_solid(solids, k, point, sun)

@@ -172,11 +172,11 @@ def grain(view: View, ray: Vector, hit: Names, looks: Looks, surface: Surface, s
     across, along, footprint = footprints(view, ray, hit, surface)
     # The ground is seen at a grazing angle: its texture is drawn out along the road, or little of it would survive.
     v = jnp.where(is_ground, STRETCH * z, v)
-    footprint = jnp.where(is_ground, jnp.maximum(across, STRETCH * along), footprint)
+    footprint = jnp.where(is_ground, 1.15 * jnp.maximum(across, STRETCH * along), footprint)
     tone = textures.fractal(u, v, looks.seed, footprint, looks.peak)
     pattern = looks.kind & 15
-    ragged, smooth = pattern == PATTERNS.index("foliage"), (pattern == PATTERNS.index("body")) | (y < 0) & is_ground
-    patches = textures.patches(u, v, tone, looks.seed, footprint, looks.peak, ragged | is_ground)
+    ragged, smooth = pattern == PATTERNS.index("foliage"), is_ground | (pattern == PATTERNS.index("body"))
+    patches = textures.patches(u, v, tone, looks.seed, footprint, looks.peak, ragged)
     return tone + jnp.where(smooth, 0.0, jnp.where(ragged, 1.0, 0.5) * patches)
 
 

@@ -89,10 +89,14 @@ def hit_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane
     return enter, jnp.where((root > 0) & (leafy[0] | leafy[1]), enter + 1.0, -NOWHERE)
 
 
-def shade_crown(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane]:
-    """Entry and exit of ellipsoid k for the sun's rays, which pass through the gaps on the side of their origin."""
+def shade_crown(solids: Solids, k: int, origin, ray: Vector, blur: Plane) -> tuple[Plane, Plane]:
+    """Entry and exit of ellipsoid k for the sun's rays, which pass through the gaps on the side of their origin.
+
+    `blur` closes the gaps, from 0, all open, to 1, none: where spots of light would be finer than a pixel.
+    """
     root, near, far = hull(solids, k, origin, ray)
-    return near, jnp.where((root > 0) & is_leaf(solids, k, origin, ray, near), far, -1.0)
+    leafy = gaps(*(origin[i] + near * ray[i] for i in range(3))) < solids.leafage[k] + blur
+    return near, jnp.where((root > 0) & leafy, far, -1.0)
 
 
 def hull(solids: Solids, k: int, origin, ray: Vector) -> tuple[Plane, Plane, Plane]:
