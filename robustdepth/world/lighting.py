@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
@@ -27,7 +28,7 @@ def illuminate(
     facing = jnp.clip(sum(n * s for n, s in zip(normal, sun, strict=True)), 0.0, 1.0)
     clear = jnp.float32(1.0)
     blur = jnp.clip(0.05 * (depth - NEAR_SPOTS), 0.0, 1.0)
-    shapes = (
+    shapes: tuple[tuple[Callable, float], ...] = (
         (hit_box, 1.0),
         (hit_screen, 1.0),
         (hit_column, 1.0),
