@@ -18,7 +18,7 @@ from robustdepth.evaluation.suite.comparison import TRIVIAL, Condition, Group, b
 
 MANY = 8  # conditions of one group beyond which their pictures would make the page too heavy
 HEADERS = {"abs_rel": "AbsRel", "sq_rel": "SqRel", "rmse": "RMSE", "rmse_log": "RMSE log", "delta1": "δ<1.25"}
-HEADERS |= {"delta2": "δ<1.25²", "delta3": "δ<1.25³", "log10": "log10", "si_log": "SI log"}
+HEADERS |= {"delta2": "δ<1.25²", "delta3": "δ<1.25³", "si_log": "SI log", "boundary_f1": "boundary F1"}
 
 
 class Picture(NamedTuple):
@@ -46,7 +46,7 @@ def render(content: Mapping[str, Any], pictures: Mapping[tuple[str, str], Sequen
         group_chart=group_chart,
         corruption_chart=corruption_chart,
         best_of=best_of,
-        headers={key: f"{HEADERS.get(key, key)} {'↑' if key in HIGHER_IS_BETTER else '↓'}" for key in HEADERS},
+        header=lambda metric: f"{HEADERS.get(metric, metric)} {'↑' if metric in HIGHER_IS_BETTER else '↓'}",
         trivial=TRIVIAL,
         many=MANY,
         palette=PALETTE,

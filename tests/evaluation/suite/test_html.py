@@ -129,6 +129,16 @@ def test_the_best_of_a_line_is_bold_and_a_model_below_the_baselines_is_marked():
     assert next(row for row in rows if row[0] == "a" and len(row) == 10)[1:4] == ["*0.110*", "*0.250*", "*0.250*"]
 
 
+def test_metrics_of_one_protocol_alone_have_a_column_there():
+    world = entry(0.11)
+    for values in (world["metrics"], *world["baselines"].values()):
+        values |= {"boundary_f1": 0.5, "another": 0.5}
+    rows = Page(render(content({"a": report({"world": world, "make3d": entry(0.31)})}), {})).rows
+    assert [row[-2:] for row in rows if row[1:2] == ["AbsRel ↓"]] == [
+        ["boundary F1 ↑", "another ↓"], ["log10 ↓", "SI log ↓"],
+    ]  # fmt: skip
+
+
 def test_one_model_alone_is_not_the_best():
     assert "<b>0." not in render(content({"a": report({"world": entry(0.11)})}), {})
     assert best_of({"a": 1.0}) == set()
