@@ -30,10 +30,11 @@ from robustdepth.commands.datasets import add_dataset_commands
 from robustdepth.commands.proxies import add_proxies_command
 from robustdepth.data.check import check
 from robustdepth.data.pack import QUALITY, options, pack
+from robustdepth.data.recordings.clips import RECORDINGS
 from robustdepth.errors import UserError, run_main
 from robustdepth.paths import command_line
 
-RECORDINGS = ("kitti_raw", "kitti_odometry", "frames")
+ORIGINAL = [name for name in RECORDINGS if name != "packed"]
 
 
 def main() -> None:
@@ -58,12 +59,12 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="report on a recording, and reject what cannot be right")
     checking.add_argument("root", help="the recording's folder, or a video")
-    checking.add_argument("--data", choices=RECORDINGS, default="frames", help="its layout (frames: your own footage)")
+    checking.add_argument("--data", choices=ORIGINAL, default="frames", help="its layout (frames: your own footage)")
     add_dataset_commands(commands)
     add_corrupt_command(commands)
     add_proxies_command(commands)
     add_bench_command(commands)
-    for name in RECORDINGS:
+    for name in ORIGINAL:
         packing = commands.add_parser(name, help=f"pack a {name} recording")
         packing.add_argument("--source", required=True, help="the recording's folder")
         packing.add_argument("--output", required=True, help="folder for the packed frames")

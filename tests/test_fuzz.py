@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from robustdepth.data import kitti_odometry, kitti_raw
 from robustdepth.data.benchmarks import cadc, cityscapes, make3d, nuscenes, robotcar
-from robustdepth.data.clips import read_split
-from robustdepth.data.frames import make_clip_camera, read_camera_file
 from robustdepth.data.images import image_size, read_image
 from robustdepth.data.lidar import project_eigen, project_lidar, read_depth_png, read_scan
+from robustdepth.data.recordings import kitti_odometry, kitti_raw
+from robustdepth.data.recordings.clips import read_split
+from robustdepth.data.recordings.frames import make_clip_camera, read_camera_file
 from robustdepth.data.stereo.pairs import read_disparity
 from robustdepth.data.stereo.proxies import read_metadata
 from robustdepth.data.video import VideoReader

@@ -24,7 +24,7 @@ LAYERS = (  # top layer first; packages of one layer do not import each other
     ("geometry",),
     ("imaging",),
     ("interop",),
-    ("numerics", "switches", "streams", "paths"),
+    ("numerics", "switches", "streams", "paths", "registry"),
     ("types",),
     ("errors",),
 )

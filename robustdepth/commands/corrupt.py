@@ -15,7 +15,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from robustdepth.conditions.corruptions.benchmark import (
-    CORRUPTIONS,
     MIN_SIZE,
     batches_by_size,
     check_corruptions,
@@ -28,7 +27,7 @@ from robustdepth.data.images import FORMATS, BadImage, folders_below, list_image
 from robustdepth.errors import UserError
 
 # KITTI-C's folders, where they are not named as the corruption.
-FOLDERS = {name: name for name in CORRUPTIONS} | {
+FOLDERS = {
     **{name: f"{name}_blur" for name in ("defocus", "glass", "motion", "zoom")},
     **{name: f"{name}_noise" for name in ("gaussian", "impulse", "shot", "iso")},
     **{"elastic": "elastic_transform", "jpeg": "jpeg_compression"},
@@ -95,7 +94,7 @@ def write_corrupted_copy(
     variants = [(name, severity) for name in names for severity in severities]
 
     def target(place: pathlib.Path, name: str, severity: int) -> pathlib.Path:
-        return output / FOLDERS[name] / str(severity) / place
+        return output / FOLDERS.get(name, name) / str(severity) / place
 
     missing = {place: [v for v in variants if not target(place, *v).is_file()] for place in images}
     todo, count = [place for place in images if missing[place]], sum(map(len, missing.values()))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from robustdepth.data.packed import is_raw
+from robustdepth.data.recordings.packed import is_raw
 from robustdepth.data.source import Source
 from robustdepth.data.stream import Stream
 

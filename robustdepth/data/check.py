@@ -11,8 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from robustdepth.data.clips import Frame, Key, Recording
 from robustdepth.data.images import BadImage
+from robustdepth.data.recordings.clips import Frame, Key, Recording
 from robustdepth.data.source import open_recording
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import resize_camera

@@ -8,9 +8,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from robustdepth.data.clips import Recording, Views, pair_views
-from robustdepth.data.kitti_raw import lidar_projection, scan_path
 from robustdepth.data.lidar import project_lidar, read_scan
+from robustdepth.data.recordings.clips import Recording, Views, pair_views
+from robustdepth.data.recordings.kitti_raw import lidar_projection, scan_path
 from robustdepth.data.source import open_recording, world_count
 from robustdepth.errors import BadFile
 from robustdepth.geometry.camera import resize_camera

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
-from robustdepth.data.clips import Frame, Recording, pair_views
 from robustdepth.data.images import BadImage
-from robustdepth.data.packed import FOLDER, describe, read_metadata, write_raw
+from robustdepth.data.recordings.clips import Frame, Recording, pair_views
+from robustdepth.data.recordings.packed import FOLDER, describe, read_metadata, write_raw
 from robustdepth.data.source import open_recording
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import resize_camera

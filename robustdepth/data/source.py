@@ -7,20 +7,11 @@ from typing import Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
-from robustdepth.data import frames, kitti_odometry, kitti_raw, packed
-from robustdepth.data.clips import Frame, Recording, pair_views
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, pair_views
 from robustdepth.data.stereo.proxies import Proxies, open_proxies
-from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.switches import uses, uses_proxy
 from robustdepth.types import STEREO
-
-RECORDINGS = {
-    "kitti_raw": kitti_raw.open_recording,
-    "kitti_odometry": kitti_odometry.open_recording,
-    "frames": frames.open_recording,
-    "packed": packed.open_recording,
-}
 
 CACHE_BYTES = 2**30
 
@@ -107,9 +98,7 @@ def _distance(target: Frame, source: Frame | None) -> float:
 
 def open_recording(data: ConfigDict) -> Recording:
     """The frames of `data.name` under `data.root`. Raises UserError."""
-    if data.name not in RECORDINGS:
-        raise UserError(f"data.name '{data.name}' is no recording; {nearest(data.name, RECORDINGS)}")
-    return RECORDINGS[data.name](data)
+    return RECORDINGS.find(data.name)(data)
 
 
 def world_count(config: ConfigDict) -> int:

@@ -53,7 +53,7 @@ def write_bars(measured: Robustness, folder: pathlib.Path) -> None:
     """Draws DEE on clean images and under every corruption into `folder`, with marks for the baseline's."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [Row("clean", ((0, measured.clean_dee),))]
-    rows += [Row(name, ((0, value),), measured.baseline.dee[name]) for name, value in measured.dee.items()]
+    rows += [Row(name, ((0, value),), measured.reference[name]) for name, value in measured.dee.items()]
     draw_bars(rows).savefig(folder / bars_file(measured.clean.name), dpi=100)
 
 

@@ -56,7 +56,7 @@ def protocol_samples(
         raise UserError(f"protocol {protocol.name} needs --data_root=FOLDER with the KITTI raw recordings.")
     if protocol.count and not split:
         raise UserError(f"protocol {protocol.name} needs --split=FILE, the list of its {protocol.count} test frames.")
-    from robustdepth.data.kitti_raw import lidar_samples
+    from robustdepth.data.recordings.kitti_raw import lidar_samples
 
     samples = lidar_samples(data_root, drives=tuple(drives), split=split, improved=protocol.truth == "improved")
     if not len(samples):

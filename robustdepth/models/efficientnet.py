@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from robustdepth.interop.convert import LITE0, PUBLISHED, load_by_names
+from robustdepth.models.encoder import ENCODERS
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise
 from robustdepth.types import Array
 
@@ -91,6 +93,7 @@ class InvertedResidual(nn.Module):
         return x + y if x.shape == y.shape else y
 
 
+@ENCODERS.listed("efficientnet_lite0")
 class EfficientNetLite0(nn.Module):
     """Images in [0, 1], or several stacked along channels, to features at strides 2, 4, 8, 16 and 32."""
 
@@ -113,3 +116,6 @@ class EfficientNetLite0(nn.Module):
             if number in FEATURE_STAGES:
                 features[FEATURE_STAGES[number]] = x
         return features
+
+
+PUBLISHED.add("efficientnet_lite0", partial(load_by_names, (LITE0,)))

@@ -6,16 +6,18 @@ scale, with skips whose channels are weighed by the image's own statistics. Alwa
 
 import itertools
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Float
 
 from robustdepth.errors import UserError
+from robustdepth.imaging.resample import adaptive_pool, align_corners, resample
+from robustdepth.interop.espnet_weights import load_espnetv2
+from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, check_image_size, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
 from robustdepth.types import Array
@@ -191,9 +193,9 @@ class PyramidPool(nn.Module):
         maps = []
         for i, scale in enumerate(PYRAMID_SCALES):
             depthwise = GroupedConv(self.hidden, 3, self.hidden, dtype=self.dtype, name=f"stage{i}")
-            to, back = (_pool, _interpolate) if scale < 1 else (_interpolate, _pool)
+            to, back = (adaptive_pool, align_corners) if scale < 1 else (align_corners, adaptive_pool)
             there = [max(math.ceil(length * scale), MIN_PYRAMID_SIZE) for length in size]
-            maps.append(depthwise(x) if scale == 1 else _resample(depthwise(_resample(x, there, to)), size, back))
+            maps.append(depthwise(x) if scale == 1 else resample(depthwise(resample(x, there, to)), size, back))
         x = NormAct(self.dtype, name="fuse")(jnp.concatenate(maps, axis=-1))
         # The maps of one channel at all scales move next to each other.
         x = x.reshape(batch, *size, len(maps), self.hidden).swapaxes(-1, -2).reshape(x.shape)
@@ -274,27 +276,8 @@ def _halve(x: Float[Array, "batch height width channels"]) -> Float[Array, "batc
 
 
 def _double(x: Float[Array, "batch height width channels"]) -> Array:
-    return _resample(x, [2 * x.shape[1], 2 * x.shape[2]], _interpolate)
+    return resample(x, [2 * x.shape[1], 2 * x.shape[2]], align_corners)
 
 
-def _resample(x: Float[Array, "batch height width channels"], size: list[int], weights: Any) -> Array:
-    """Another size by a linear map of the rows and one of the columns: `weights(old, new)`."""
-    down = jnp.asarray(weights(x.shape[1], size[0]), x.dtype)
-    along = jnp.asarray(weights(x.shape[2], size[1]), x.dtype)
-    x = jnp.einsum("ih,bhwc->biwc", down, x, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("jw,biwc->bijc", along, x, precision=lax.Precision.HIGHEST)
-
-
-@lru_cache
-def _interpolate(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Linear interpolation that maps the first and last pixel's centres onto each other (PyTorch: align_corners)."""
-    positions = np.linspace(0, old - 1, new)
-    return np.maximum(1 - np.abs(np.arange(old)[None] - positions[:, None]), 0)
-
-
-@lru_cache
-def _pool(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Means over `new` intervals of pixels that cover all, and overlap where need be (adaptive average pooling)."""
-    place, index = np.arange(old)[None], np.arange(new)[:, None]
-    inside = (place >= index * old // new) & (place < -(-(index + 1) * old // new))
-    return inside / inside.sum(axis=1, keepdims=True)
+FILE = "espnetv2_s_2.0_city_1024x512.pth of github.com/sacmehta/EdgeNets (model/segmentation/model_zoo)"
+EXPERTS.add("espnetv2", ExpertKind(ESPNetv2, load_espnetv2, FILE))

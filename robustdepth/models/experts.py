@@ -1,16 +1,15 @@
 """Semantic experts: frozen networks, image -> {stride: features}, whose knowledge the depth network distils."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 from jaxtyping import Float
 
 from robustdepth.errors import UserError, nearest
-from robustdepth.models.espnet import ESPNetv2
-from robustdepth.models.segformer import SegFormer
-from robustdepth.models.vit import Dinov2
+from robustdepth.interop.fill import Report, Variables
+from robustdepth.registry import Registry
 from robustdepth.types import Array
 
 
@@ -23,20 +22,24 @@ class WorldExpert(nn.Module):
         return self.net(image, train=False)[1]
 
 
-EXPERTS: dict[str, Callable[..., nn.Module]] = {
-    "dinov2_vits14": Dinov2,
-    "dinov2_vitb14": partial(Dinov2, width=768, heads=12),
-    "segformer_b0": SegFormer,
-    "espnetv2": ESPNetv2,
-}
+class ExpertKind(NamedTuple):
+    """An expert whose weights are published."""
+
+    build: Callable[[], nn.Module]  # a module: image in [0, 1] -> {stride: features}
+    # (shapes of its variables, tensors of the weight file by name, the expert's name) -> filled variables, report
+    load: Callable[[Variables, Mapping[str, np.ndarray], str], tuple[Variables, Report]]
+    weights: str  # what file holds them, and where it can be had
+
+
+EXPERTS: Registry[ExpertKind] = Registry("semantic expert")
 WORLD = "world"  # its shape stands in its weight file
 
 
-def build_expert(name: str) -> nn.Module:
+def find_expert(name: str) -> ExpertKind:
     """The expert of that name, other than "world". Raises `UserError` for an unknown name."""
     if name not in EXPERTS:
         raise UserError(f"config.semantics.expert={name!r} is unknown: {nearest(name, (WORLD, *EXPERTS))}")
-    return EXPERTS[name]()
+    return EXPERTS[name]
 
 
 def nearest_stride(available: tuple[int, ...], wanted: int, expert: str) -> int:

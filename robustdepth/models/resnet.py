@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from robustdepth.interop.convert import HUGGING_FACE, PUBLISHED, TORCHVISION, load_by_names
+from robustdepth.models.encoder import ENCODERS
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise
 from robustdepth.types import Array
 
@@ -75,3 +77,12 @@ class ResNet(nn.Module):
                 x = block(x, train)
             features[2 ** (stage + 1)] = x
         return features
+
+
+ENCODERS.add("resnet18", partial(ResNet, (2, 2, 2, 2)))
+ENCODERS.add("resnet34", partial(ResNet, (3, 4, 6, 3)))
+ENCODERS.add("resnet50", partial(ResNet, (3, 4, 6, 3), bottleneck=True))
+# Ours, for two CPU cores: no pooling, a 3x3 stem, one block per stage.
+ENCODERS.add("resnet_tiny", partial(ResNet, (1, 1, 1, 1), (24, 48, 96, 160), stem_width=16, stem_kernel=3, pool=False))
+for _name in ("resnet18", "resnet34", "resnet50"):
+    PUBLISHED.add(_name, partial(load_by_names, (TORCHVISION, HUGGING_FACE)))

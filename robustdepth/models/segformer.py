@@ -9,7 +9,9 @@ from jaxtyping import Float
 
 from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_image
+from robustdepth.interop.segformer_weights import load_segformer
 from robustdepth.models.efficientnet import DepthwiseConv
+from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.models.layers import HE_FAN_IN, batch_norm, check_image_size, fan_in_uniform, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
 from robustdepth.models.vit import attend, layer_norm
@@ -130,3 +132,7 @@ class SegFormer(nn.Module):
     def logits(self, image: Float[Array, "batch height width 3"]) -> Float[Array, "batch height/4 width/4 classes"]:
         """Class logits at stride 4."""
         return self.head(self(image))
+
+
+FILE = "the weights of huggingface.co/nvidia/segformer-b0-finetuned-cityscapes-1024-1024"
+EXPERTS.add("segformer_b0", ExpertKind(SegFormer, load_segformer, FILE))

@@ -11,6 +11,10 @@ from jax import lax
 from jaxtyping import Float
 
 from robustdepth.imaging.resize import resize_image
+from robustdepth.interop.convert import PUBLISHED
+from robustdepth.interop.vit_weights import load_vit
+from robustdepth.models.encoder import TRANSFORMERS
+from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.models.layers import check_image_size, fan_in_uniform, normalise
 from robustdepth.models.resnet import IMAGENET_MEAN, IMAGENET_STD
 from robustdepth.types import Array
@@ -197,3 +201,14 @@ def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
         far = a * (d**3 - 5 * d**2 + 8 * d - 4)
         np.add.at(weights, (np.arange(new), np.clip(taps, 0, old - 1).astype(int)), np.where(d <= 1, near, far))
     return weights
+
+
+TRANSFORMERS.add("dinov2_vits14", ViTEncoder)
+TRANSFORMERS.add("dinov2_vitb14", partial(ViTEncoder, 768, heads=12, channels=(96, 192, 384, 768)))
+for _name, _page, _expert in (
+    ("dinov2_vits14", "dinov2-small", Dinov2),
+    ("dinov2_vitb14", "dinov2-base", partial(Dinov2, width=768, heads=12)),
+):
+    _file = f"model.safetensors of huggingface.co/facebook/{_page}"
+    EXPERTS.add(_name, ExpertKind(_expert, load_vit, _file))
+    PUBLISHED.add(_name, load_vit)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from robustdepth.data.frames import make_clip_camera, read_camera_file
+from robustdepth.data.recordings.frames import make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
 from robustdepth.prediction.pictures import as_picture
 from robustdepth.prediction.pointcloud import camera_from_focal_length

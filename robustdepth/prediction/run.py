@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
-from robustdepth.data.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.data.predicted import PNG_FACTOR
+from robustdepth.data.recordings.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
 from robustdepth.prediction.pointcloud import camera_from_field_of_view, camera_from_focal_length

@@ -10,9 +10,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from robustdepth.conditions.spec import parse as parse_conditions
+from robustdepth.data.recordings.clips import RECORDINGS
 from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
-from robustdepth.models.build import ENCODERS, TRANSFORMERS
+from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
+from robustdepth.models.experts import EXPERTS, WORLD
+from robustdepth.models.stereo_net import STEREO_NETWORKS
 from robustdepth.paths import expand_home
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.schema import check_values, flatten
@@ -21,9 +24,6 @@ from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
 CHOICES = {
-    "data.name": ("none", "kitti_raw", "kitti_odometry", "frames", "packed"),
-    "model.encoder": (*ENCODERS, *TRANSFORMERS),
-    "model.pose_encoder": tuple(ENCODERS),
     "model.output_stride": (1, 2, 4, 8),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("drops", "cosine"),
@@ -32,10 +32,8 @@ CHOICES = {
     "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
     "reprojection.smooth_edges": ("image", "illumination"),
-    "semantics.expert": ("world", "dinov2_vits14", "dinov2_vitb14", "segformer_b0", "espnetv2"),
     "semantics.stride": (4, 8, 16),
     "semantics.graph": ("learned", "fixed", "none"),
-    "stereo.network": ("light", "gwcnet_g"),
     "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
     "selective.mask": ("off", "argmin", "learned", "independent"),
 }
@@ -51,6 +49,17 @@ MOVED = {
 FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
 
 
+def choices() -> dict[str, tuple]:
+    """What each key may be: CHOICES, and what the lists hold by now, to which other packages may add."""
+    return CHOICES | {
+        "data.name": ("none", *RECORDINGS),
+        "model.encoder": (*ENCODERS, *TRANSFORMERS),
+        "model.pose_encoder": tuple(ENCODERS),
+        "semantics.expert": (WORLD, *EXPERTS),
+        "stereo.network": tuple(STEREO_NETWORKS),
+    }
+
+
 def check(config: ConfigDict) -> None:
     """Refuses a config that cannot be run.
 
@@ -59,10 +68,10 @@ def check(config: ConfigDict) -> None:
     """
     base = _base()
     check_values(config, base.get_config(), base.RANGES)
-    for key, choices in CHOICES.items():
+    for key, allowed in choices().items():
         value = lookup(config, key)
-        if value not in choices:
-            raise UserError(f'config.{key}="{value}" is unknown; {nearest(str(value), map(str, choices))}')
+        if value not in allowed:
+            raise UserError(f'config.{key}="{value}" is unknown; {nearest(str(value), map(str, allowed))}')
     parse_conditions(config.weather.spec)
     check_rules(config.sharding.rules)
     height, width = config.image_size

@@ -18,28 +18,12 @@ from ml_collections import ConfigDict
 from robustdepth.data.expert_cache import ExpertCache, describe_cache, open_cache, write_cache
 from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
-from robustdepth.interop.espnet_weights import load_espnetv2
-from robustdepth.interop.segformer_weights import load_segformer
 from robustdepth.interop.torch_file import read_weights
-from robustdepth.interop.vit_weights import load_vit
 from robustdepth.models.build import build_segmentation_net
-from robustdepth.models.experts import WORLD, WorldExpert, build_expert, nearest_stride
+from robustdepth.models.experts import WORLD, WorldExpert, find_expert, nearest_stride
 from robustdepth.runtime import sharding
 from robustdepth.runtime.bundle import BUNDLED_EXPERT, read_bundle
 from robustdepth.types import Array, Batch, PyTree
-
-LOADERS = {
-    "dinov2_vits14": load_vit,
-    "dinov2_vitb14": load_vit,
-    "segformer_b0": load_segformer,
-    "espnetv2": load_espnetv2,
-}
-SOURCES = {
-    "dinov2_vits14": "model.safetensors of huggingface.co/facebook/dinov2-small",
-    "dinov2_vitb14": "model.safetensors of huggingface.co/facebook/dinov2-base",
-    "segformer_b0": "the weights of huggingface.co/nvidia/segformer-b0-finetuned-cityscapes-1024-1024",
-    "espnetv2": "espnetv2_s_2.0_city_1024x512.pth of github.com/sacmehta/EdgeNets (model/segmentation/model_zoo)",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +72,15 @@ def load_expert(semantics: ConfigDict, image_size: tuple[int, int], mesh: Mesh) 
         module, variables = _world_expert(semantics.weights)
         report = f"{name}: loaded {semantics.weights or 'the network that comes with the package'}."
     else:
-        module = build_expert(name)
+        kind = find_expert(name)
+        module = kind.build()
         if not semantics.weights or not pathlib.Path(semantics.weights).is_file():
             raise UserError(
                 f"the expert {name} has no weights at config.semantics.weights={semantics.weights!r}: download "
-                f"{SOURCES[name]} and give its path there."
+                f"{kind.weights} and give its path there."
             )
         shapes = jax.eval_shape(module.init, jax.random.key(0), image)
-        filled, filled_report = LOADERS[name](shapes, read_weights(semantics.weights), name)
+        filled, filled_report = kind.load(shapes, read_weights(semantics.weights), name)
         variables, report = filled, str(filled_report)
     print(report)
     features: Any = jax.eval_shape(module.apply, variables, image)

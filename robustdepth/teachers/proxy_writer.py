@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from robustdepth.data.clips import Frame, Recording, pair_views
 from robustdepth.data.images import BadImage
 from robustdepth.data.pack import MAX_BAD_IMAGES, options
+from robustdepth.data.recordings.clips import Frame, Recording, pair_views
 from robustdepth.data.source import open_recording
 from robustdepth.data.stereo.pair_check import check_pair
 from robustdepth.data.stereo.proxies import METADATA, decode, encode, proxy_path, read_metadata, read_numbers, rig_of

@@ -10,7 +10,7 @@ import pytest
 
 from robustdepth import prepare
 from robustdepth.data.bench import Reading, measure_reading, table, verdict
-from robustdepth.data.clips import Recording
+from robustdepth.data.recordings.clips import Recording
 from robustdepth.data.source import ViewSource, build_source
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from robustdepth.data.kitti_raw import lidar_samples
+from robustdepth.data.recordings.kitti_raw import lidar_samples
 from robustdepth.errors import UserError
 from robustdepth.evaluation import evaluator
 from robustdepth.evaluation.evaluator import evaluate

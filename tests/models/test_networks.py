@@ -7,7 +7,8 @@ import pytest
 
 from configs.base import get_config
 from robustdepth.errors import UserError
-from robustdepth.models.build import ENCODERS, build_depth_net, build_pose_net
+from robustdepth.models.build import build_depth_net, build_pose_net
+from robustdepth.models.encoder import ENCODERS
 from robustdepth.models.layers import fan_in_uniform, reflect_pad, upsample
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError
-from robustdepth.models.experts import EXPERTS, build_expert, nearest_stride
+from robustdepth.models.experts import EXPERTS, find_expert, nearest_stride
 from robustdepth.runtime import sharding
-from robustdepth.teachers.experts import LOADERS, SOURCES, load_expert, open_expert_cache
+from robustdepth.teachers.experts import load_expert, open_expert_cache
 from tests.recordings import config_for, write_kitti_raw
 from tests.tiny import random_batch, tiny_config
 
@@ -59,18 +59,18 @@ def test_cached_features_are_those_of_the_step_up_to_half_precision(expert, tmp_
 
 
 def test_missing_weights_are_named_with_their_origin(mesh, tmp_path):
-    assert LOADERS.keys() == SOURCES.keys() == EXPERTS.keys()
+    assert set(EXPERTS) == {"dinov2_vits14", "dinov2_vitb14", "segformer_b0", "espnetv2"}
     semantics = tiny_config().semantics
-    for name, source in SOURCES.items():
+    for name, kind in EXPERTS.items():
         semantics.expert, semantics.weights = name, str(tmp_path / "none.pth")
         with pytest.raises(UserError, match=r"none\.pth.*download") as error:
             load_expert(semantics, SIZE, mesh)
-        assert source in str(error.value)
+        assert kind.weights in str(error.value)
     semantics.expert = "dinov2_vits"
     with pytest.raises(UserError, match="did you mean dinov2"):
         load_expert(semantics, SIZE, mesh)
     with pytest.raises(UserError, match="unknown"):
-        build_expert("sam")
+        find_expert("sam")
 
 
 def test_a_stride_that_no_resizing_can_bridge_is_refused():

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from robustdepth import prepare
-from robustdepth.data.clips import Frame
 from robustdepth.data.images import BadImage
+from robustdepth.data.recordings.clips import Frame
 from robustdepth.data.source import open_recording
 from robustdepth.data.stereo.proxies import decode, encode, open_proxies, read_numbers
 from robustdepth.data.stereo.sgm import sgm_disparity

@@ -22,34 +22,15 @@ import numpy as np
 from jaxtyping import Float, Int, Key, UInt8
 from PIL import Image
 
-from robustdepth.conditions.corruptions import blur, digital, noise, weather
-from robustdepth.conditions.corruptions.frost import frost
-from robustdepth.conditions.corruptions.jpeg import jpeg
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.errors import UserError, nearest
 from robustdepth.types import Array
 
-# (image in [0, 1], severity - 1, key) -> image; names and order are the benchmark's.
-_FUNCTIONS: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "brightness": digital.brightness,
-    "dark": noise.dark,
-    "fog": weather.fog,
-    "frost": frost,
-    "snow": weather.snow,
-    "contrast": digital.contrast,
-    "defocus": blur.defocus,
-    "glass": blur.glass,
-    "motion": blur.motion,
-    "zoom": blur.zoom,
-    "elastic": digital.elastic,
-    "color_quant": digital.color_quant,
-    "gaussian": noise.gaussian,
-    "impulse": noise.impulse,
-    "shot": noise.shot,
-    "iso": noise.iso,
-    "pixelate": digital.pixelate,
-    "jpeg": jpeg,
-}
-CORRUPTIONS = tuple(_FUNCTIONS)
+# Names and order are the benchmark's; CORRUPTIONS may hold more.
+BENCHMARK = (
+    *("brightness", "dark", "fog", "frost", "snow", "contrast", "defocus", "glass", "motion", "zoom", "elastic"),
+    *("color_quant", "gaussian", "impulse", "shot", "iso", "pixelate", "jpeg"),
+)
 SEVERITIES = (1, 2, 3, 4, 5)
 KITTI_C_SIZE = (192, 640)  # height and width at which the published benchmark corrupts
 MIN_SIZE = 32  # pixels; smaller images are not defined by ImageNet-C either
@@ -93,7 +74,7 @@ def _corrupt(images: Array, name: str, level: Int[Array, ""], keys: Array) -> Ar
     is_float = jnp.issubdtype(images.dtype, jnp.floating)
     levels = jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0) if is_float else images
     exact = levels.astype(jnp.float32) / 255.0
-    corrupted = jax.vmap(_FUNCTIONS[name], (0, None, 0))(exact, level, keys)
+    corrupted = jax.vmap(CORRUPTIONS[name], (0, None, 0))(exact, level, keys)
     # Truncated, as the benchmark's conversion to 8 bits does; the small number keeps whole levels whole.
     stored = jnp.floor(jnp.clip(corrupted, 0.0, 1.0) * 255.0 + 1e-3)
     return (stored / 255.0).astype(images.dtype) if is_float else stored.astype(jnp.uint8)
@@ -145,7 +126,7 @@ def check_size(values: Sequence[int | str]) -> tuple[int, int] | None:
 
 
 def check_corruptions(names: Sequence[str]) -> tuple[str, ...]:
-    """The corruptions of a list, in the benchmark's order; "all" stands for every one.
+    """The corruptions of a list, in the benchmark's order, then others; "all" stands for the benchmark's 18.
 
     Raises UserError with the nearest names for an unknown one, and for an empty list.
     """
@@ -154,7 +135,8 @@ def check_corruptions(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in ("all", *CORRUPTIONS):
             raise UserError(f"unknown corruption {name!r}: {nearest(name, ('all', *CORRUPTIONS))}")
-    return tuple(name for name in CORRUPTIONS if name in names or "all" in names)
+    wanted = {*names, *(BENCHMARK if "all" in names else ())}
+    return tuple(name for name in dict.fromkeys((*BENCHMARK, *CORRUPTIONS)) if name in wanted)
 
 
 def check_severities(severities: Sequence[int | str]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.conditions.corruptions.grid import (
     filter_axis,
     gaussian_taps,
@@ -36,6 +37,7 @@ ZOOMS = tuple(
 )
 
 
+@CORRUPTIONS.listed("defocus")
 def defocus(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -81,6 +83,7 @@ def _fast_length(size: int) -> int:
         size += 1
 
 
+@CORRUPTIONS.listed("glass")
 def glass(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -129,6 +132,7 @@ def _sources(offsets: Int[Array, "height width 2"], reach: Int[Array, ""]) -> In
     return lax.while_loop(lambda state: jnp.any(state[1]), follow, (source, goes_on))[0]
 
 
+@CORRUPTIONS.listed("motion")
 def motion(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -144,6 +148,7 @@ def motion_of(
     return smear(image, pick(smear_taps(MOTION_RADIUS, MOTION_SIGMA), level), angle, size, size)
 
 
+@CORRUPTIONS.listed("zoom")
 def zoom(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

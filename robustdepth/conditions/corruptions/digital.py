@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.conditions.corruptions.grid import filter_axis, gaussian_taps, pick
 from robustdepth.numerics import safe_div
 from robustdepth.types import Array
@@ -22,6 +23,7 @@ ELASTIC_SIGMA, ELASTIC_REACH = 0.01, 0.005  # fractions of the image's sides; of
 PIXELATE = (0.6, 0.5, 0.4, 0.3, 0.25)
 
 
+@CORRUPTIONS.listed("brightness")
 def brightness(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -31,6 +33,7 @@ def brightness(
     return jnp.where(value > 0.0, safe_div(image * raised, value), raised)
 
 
+@CORRUPTIONS.listed("contrast")
 def contrast(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -40,6 +43,7 @@ def contrast(
     return (image - mean) * pick(CONTRAST, level) + mean
 
 
+@CORRUPTIONS.listed("color_quant")
 def color_quant(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -48,6 +52,7 @@ def color_quant(
     return jnp.floor(jnp.round(image * 255.0) / step) * step / 255.0
 
 
+@CORRUPTIONS.listed("elastic")
 def elastic(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -85,6 +90,7 @@ def _mirror(index: Array, size: int) -> Array:
     return jnp.minimum(index, 2 * size - 1 - index)
 
 
+@CORRUPTIONS.listed("pixelate")
 def pixelate(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

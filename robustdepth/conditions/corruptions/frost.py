@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.conditions.corruptions.grid import pick
 from robustdepth.numerics import safe_div
 from robustdepth.types import Array
@@ -27,6 +28,7 @@ FALL = 1.0  # their amplitudes fall with frequency to this power
 LOWEST = 1 / 256  # cycles per pixel below which they do not rise further
 
 
+@CORRUPTIONS.listed("frost")
 def frost(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

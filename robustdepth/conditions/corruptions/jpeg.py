@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.types import Array
 
 QUALITY = (25, 18, 15, 10, 7)
@@ -44,6 +45,7 @@ _HALF_DCT = np.array(
 DCT = np.concatenate([_HALF_DCT, _HALF_DCT[:, ::-1] * np.array([[1], [-1]] * 4)], axis=1)
 
 
+@CORRUPTIONS.listed("jpeg")
 def jpeg(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

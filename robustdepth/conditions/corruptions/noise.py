@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.conditions.corruptions.grid import pick
 from robustdepth.numerics import safe_div
 from robustdepth.types import Array
@@ -19,6 +20,7 @@ ISO_PHOTONS = 25.0
 DARKEST = (0.6, 0.5, 0.4, 0.3, 0.2)  # what white becomes
 
 
+@CORRUPTIONS.listed("gaussian")
 def gaussian(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -26,6 +28,7 @@ def gaussian(
     return _add_normal(image, pick(GAUSSIAN, level), key)
 
 
+@CORRUPTIONS.listed("impulse")
 def impulse(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -34,6 +37,7 @@ def impulse(
     return jnp.where(draw < share, (draw < 0.5 * share).astype(image.dtype), image)
 
 
+@CORRUPTIONS.listed("shot")
 def shot(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -42,6 +46,7 @@ def shot(
     return _count_photons(image, _LEVELS * photons, key, top=64) / photons
 
 
+@CORRUPTIONS.listed("iso")
 def iso(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -51,6 +56,7 @@ def iso(
     return _add_normal(jnp.clip(counted, 0.0, 1.0), 0.7 * pick(GAUSSIAN, level), normal)
 
 
+@CORRUPTIONS.listed("dark")
 def dark(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

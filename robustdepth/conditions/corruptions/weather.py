@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Int, Key
 
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.conditions.corruptions.grid import (
     pick,
     row_of,
@@ -33,6 +34,7 @@ SNOW = (
 )
 
 
+@CORRUPTIONS.listed("fog")
 def fog(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:
@@ -76,6 +78,7 @@ def plasma(draws: Float[Array, "points"], decay: Float[Array, ""]) -> Float[Arra
     return grid / jnp.max(grid)
 
 
+@CORRUPTIONS.listed("snow")
 def snow(
     image: Float[Array, "height width 3"], level: Int[Array, ""], key: Key[Array, ""]
 ) -> Float[Array, "height width 3"]:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, read_list
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, complete, read_list
+from robustdepth.data.benchmarks.protocol import ANY_DEPTH, add_protocols
 from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import find_image, read_image
 from robustdepth.data.lidar import project_lidar, read_scan
@@ -85,13 +86,17 @@ def _read(frame: _Frame) -> EvalSample:
     return EvalSample(image, depth, crop_camera(frame.camera, TOP, 0, (ROWS, size[1])), frame.name)
 
 
-DATASET = Dataset(
-    title="CADC, front camera in snow",
-    page="http://cadcd.uwaterloo.ca (labeled data; download_cadcd.py of https://github.com/mpitropov/cadc_devkit)",
-    layout="DATE/calib/{00,extrinsics}.yaml, DATE/SEQUENCE/labeled/image_00/data/*.png, "
-    "DATE/SEQUENCE/labeled/lidar_points/data/*.bin",
-    conditions={"cadc": 510},
-    open=open_frames,
-    split_format=SPLIT_FORMAT,
-    needs_split=lambda condition: True,
+DATASETS.add(
+    "cadc",
+    Dataset(
+        title="CADC, front camera in snow",
+        page="http://cadcd.uwaterloo.ca (labeled data; download_cadcd.py of https://github.com/mpitropov/cadc_devkit)",
+        layout="DATE/calib/{00,extrinsics}.yaml, DATE/SEQUENCE/labeled/image_00/data/*.png, "
+        "DATE/SEQUENCE/labeled/lidar_points/data/*.bin",
+        conditions={"cadc": 510},
+        open=open_frames,
+        split_format=SPLIT_FORMAT,
+        needs_split=lambda condition: True,
+    ),
 )
+add_protocols("cadc", valid=ANY_DEPTH, alignment="median")

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, first_folder, images_below
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, complete, first_folder, images_below
+from robustdepth.data.benchmarks.protocol import add_protocols
 from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_png16
@@ -77,12 +78,17 @@ def read_camera(path: pathlib.Path) -> tuple[Camera, float]:
     return camera_of(path, fx, fy, cx, cy, SIZE), baseline
 
 
-DATASET = Dataset(
-    title="Cityscapes and Foggy Cityscapes, test images with stereo depth",
-    page="https://www.cityscapes-dataset.com/downloads (leftImg8bit_trainvaltest, leftImg8bit_trainvaltest_foggy, "
-    "disparity_trainvaltest, camera_trainvaltest)",
-    layout="leftImg8bit/test/CITY/*_leftImg8bit.png, leftImg8bit_foggy/test/CITY/*_leftImg8bit_foggy_beta_0.02.png "
-    "(0.01, 0.005), disparity/test/CITY/*_disparity.png, camera/test/CITY/*_camera.json",
-    conditions=dict.fromkeys(IMAGES, 1525),
-    open=open_test,
+DATASETS.add(
+    "cityscapes",
+    Dataset(
+        title="Cityscapes and Foggy Cityscapes, test images with stereo depth",
+        page="https://www.cityscapes-dataset.com/downloads (leftImg8bit_trainvaltest, leftImg8bit_trainvaltest_foggy, "
+        "disparity_trainvaltest, camera_trainvaltest)",
+        layout="leftImg8bit/test/CITY/*_leftImg8bit.png, leftImg8bit_foggy/test/CITY/*_leftImg8bit_foggy_beta_0.02.png "
+        "(0.01, 0.005), disparity/test/CITY/*_disparity.png, camera/test/CITY/*_camera.json",
+        conditions=dict.fromkeys(IMAGES, 1525),
+        open=open_test,
+    ),
 )
+# Of the upper 768 rows those from 256 count, and columns 192 to 1856 of 2048.
+add_protocols("cityscapes", (256 / 768, 1.0, 192 / 2048, 1856 / 2048), valid=(1e-3, 80.0))

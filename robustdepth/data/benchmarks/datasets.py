@@ -5,39 +5,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robustdepth.data.benchmarks import (
-    cadc,
-    cityscapes,
-    driving_stereo,
-    kitti_2015,
-    kitti_c,
-    make3d,
-    nuscenes,
-    robotcar,
-    virtual_kitti2,
-)
-from robustdepth.data.benchmarks.listed import Dataset
+from robustdepth.data.benchmarks.listed import DATASETS
 from robustdepth.errors import UserError, nearest
 from robustdepth.types import EvalSample
-
-DATASETS: dict[str, Dataset] = {
-    "kitti_2015": kitti_2015.DATASET,
-    "driving_stereo": driving_stereo.DATASET,
-    "nuscenes": nuscenes.DATASET,
-    "robotcar": robotcar.DATASET,
-    "cityscapes": cityscapes.DATASET,
-    "cadc": cadc.DATASET,
-    "make3d": make3d.DATASET,
-    "kitti_c": kitti_c.DATASET,
-    "virtual_kitti2": virtual_kitti2.DATASET,
-}
-
-
-def get_dataset(name: str) -> Dataset:
-    """The dataset of that name. Raises UserError with the nearest names if there is none."""
-    if name not in DATASETS:
-        raise UserError(f"unknown dataset '{name}'; {nearest(name, DATASETS)}")
-    return DATASETS[name]
 
 
 def dataset_of(condition: str) -> str:
@@ -74,7 +44,7 @@ def check_dataset(name: str, root: str | os.PathLike, split: str = "", read_all:
     A condition that takes its frames from a split file is passed over without one; where all do, that is a fault.
     Raises UserError for an unknown name, or a root that is no folder.
     """
-    dataset = get_dataset(name)
+    dataset = DATASETS.find(name)
     lines = [f"{name}: {dataset.title}", f"  from: {dataset.page}", f"  expected in {root}: {dataset.layout}"]
     if not pathlib.Path(root).is_dir():
         raise UserError("\n".join([*lines, f"{root} is no folder; give the one that holds the above with --root."]))

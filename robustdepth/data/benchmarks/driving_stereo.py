@@ -8,7 +8,8 @@ the dataset's half-size calibration files, scaled; no metric uses it.
 import pathlib
 from collections.abc import Sequence
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.protocol import ANY_DEPTH, add_protocols
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_depth_png
 from robustdepth.geometry.camera import make_camera, resize_camera
@@ -47,10 +48,14 @@ def nominal_camera(size: tuple[int, int]) -> Camera:
     return resize_camera(_HALF_SIZE_CAMERA, size)
 
 
-DATASET = Dataset(
-    title="DrivingStereo, weather subsets",
-    page="https://drivingstereo-dataset.github.io (section 'Different weathers')",
-    layout=f"sunny|cloudy|rainy|foggy/{IMAGES}/*.png and .../{DEPTHS}/*.png, from the archives of those names",
-    conditions={f"{PREFIX}{weather}": 500 for weather in WEATHERS},
-    open=open_weather,
+DATASETS.add(
+    "driving_stereo",
+    Dataset(
+        title="DrivingStereo, weather subsets",
+        page="https://drivingstereo-dataset.github.io (section 'Different weathers')",
+        layout=f"sunny|cloudy|rainy|foggy/{IMAGES}/*.png and .../{DEPTHS}/*.png, from the archives of those names",
+        conditions={f"{PREFIX}{weather}": 500 for weather in WEATHERS},
+        open=open_weather,
+    ),
 )
+add_protocols("driving_stereo", valid=ANY_DEPTH, alignment="median")

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.protocol import ANY_DEPTH, EIGEN_CROP, add_protocols
 from robustdepth.data.images import image_size, read_image
-from robustdepth.data.kitti_raw import other_camera_x, read_calibration, rectified_camera
 from robustdepth.data.lidar import read_png16
+from robustdepth.data.recordings.kitti_raw import other_camera_x, read_calibration, rectified_camera
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.types import Camera, EvalSample
@@ -100,11 +101,28 @@ def _read(scene: StereoScene) -> EvalSample:
     return EvalSample(read_image(scene.left, full_size=scene.camera.size), depth, scene.camera, scene.name)
 
 
-DATASET = Dataset(
-    title="KITTI stereo 2015",
-    page="https://www.cvlibs.net/datasets/kitti/eval_scene_flow.php?benchmark=stereo",
-    layout="training/image_2|image_3|disp_occ_0/NUMBER_10.png and training/calib_cam_to_cam/NUMBER.txt, or the same "
-    "without training/",
-    conditions={"kitti_2015": 200, "kitti_2015_whole": 200},
-    open=_open,
+DATASETS.add(
+    "kitti_2015",
+    Dataset(
+        title="KITTI stereo 2015",
+        page="https://www.cvlibs.net/datasets/kitti/eval_scene_flow.php?benchmark=stereo",
+        layout="training/image_2|image_3|disp_occ_0/NUMBER_10.png and training/calib_cam_to_cam/NUMBER.txt, or the "
+        "same without training/",
+        conditions={"kitti_2015": 200, "kitti_2015_whole": 200},
+        open=_open,
+    ),
+)
+add_protocols(
+    "kitti_2015",
+    EIGEN_CROP,
+    ["kitti_2015"],
+    title="KITTI stereo 2015 inside the Eigen crop and its cap",
+    valid=(1e-3, 80.0),
+)
+add_protocols(
+    "kitti_2015",
+    conditions=["kitti_2015_whole"],
+    title="KITTI stereo 2015, every known pixel",
+    valid=ANY_DEPTH,
+    clip=(1e-3, 200.0),
 )

@@ -9,17 +9,18 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_folder
+from robustdepth.data.benchmarks.protocol import EIGEN_CROP, add_protocols
 from robustdepth.data.calibration import read_calibration
-from robustdepth.data.clips import read_split
 from robustdepth.data.images import find_image, read_image
-from robustdepth.data.kitti_raw import (
+from robustdepth.data.lidar import project_eigen, read_scan
+from robustdepth.data.recordings.clips import read_split
+from robustdepth.data.recordings.kitti_raw import (
     CAMERAS,
     lidar_projection,
     rectified_camera,
     scan_path,
 )
-from robustdepth.data.lidar import project_eigen, read_scan
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.types import EvalSample
@@ -74,13 +75,17 @@ def _read(frame: _Frame) -> EvalSample:
     return EvalSample(image, depth, camera, f"{frame.drive} {frame.number:010d} {frame.side}")
 
 
-DATASET = Dataset(
-    title="KITTI-C, the Eigen test split under 18 corruptions",
-    page="https://github.com/ldkong1205/RoboDepth (docs/DATA_PREPARE.md, kitti_c.zip)",
-    layout="kitti_c/NAME/SEVERITY/kitti_data/DATE/DRIVE_sync/image_02/data/*.png, and of KITTI raw "
-    "DATE/calib_*.txt and DATE/DRIVE_sync/velodyne_points/data/*.bin",
-    conditions={f"{PREFIX}{name}_{severity}": 697 for name in CORRUPTIONS for severity in SEVERITIES},
-    open=open_corruption,
-    split_format=SPLIT_FORMAT,
-    needs_split=lambda condition: True,
+DATASETS.add(
+    "kitti_c",
+    Dataset(
+        title="KITTI-C, the Eigen test split under 18 corruptions",
+        page="https://github.com/ldkong1205/RoboDepth (docs/DATA_PREPARE.md, kitti_c.zip)",
+        layout="kitti_c/NAME/SEVERITY/kitti_data/DATE/DRIVE_sync/image_02/data/*.png, and of KITTI raw "
+        "DATE/calib_*.txt and DATE/DRIVE_sync/velodyne_points/data/*.bin",
+        conditions={f"{PREFIX}{name}_{severity}": 697 for name in CORRUPTIONS for severity in SEVERITIES},
+        open=open_corruption,
+        split_format=SPLIT_FORMAT,
+        needs_split=lambda condition: True,
+    ),
 )
+add_protocols("kitti_c", EIGEN_CROP, valid=(1e-3, 80.0), own_size=True)

@@ -9,6 +9,7 @@ from typing import Any
 from robustdepth.data.images import list_images
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
+from robustdepth.registry import Registry
 from robustdepth.types import EvalSample
 
 
@@ -27,6 +28,9 @@ class Dataset:
     open: Callable[[pathlib.Path, str, str], Sequence[EvalSample]]
     split_format: str = ""  # the lines of a split file, where a condition takes one
     needs_split: Callable[[str], bool] = lambda condition: False
+
+
+DATASETS: Registry[Dataset] = Registry("dataset")
 
 
 class Listed(Sequence[EvalSample]):

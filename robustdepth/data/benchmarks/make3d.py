@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.io
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.protocol import add_protocols
 from robustdepth.data.images import read_image
 from robustdepth.errors import BadFile
 from robustdepth.geometry.camera import crop_camera, make_camera
@@ -51,10 +52,14 @@ def read_grid(path: pathlib.Path) -> np.ndarray:
     return depth[..., 3].astype(np.float32)
 
 
-DATASET = Dataset(
-    title="Make3D, test images with laser depth",
-    page="http://make3d.cs.cornell.edu/data.html (laser + image data, Dataset-1)",
-    layout="Test134/img-*.jpg (2272x1704) and Gridlaserdata/depth_sph_corr-*.mat",
-    conditions={"make3d": 134},
-    open=open_images,
+DATASETS.add(
+    "make3d",
+    Dataset(
+        title="Make3D, test images with laser depth",
+        page="http://make3d.cs.cornell.edu/data.html (laser + image data, Dataset-1)",
+        layout="Test134/img-*.jpg (2272x1704) and Gridlaserdata/depth_sph_corr-*.mat",
+        conditions={"make3d": 134},
+        open=open_images,
+    ),
 )
+add_protocols("make3d", valid=(0.0, 70.0), clip=(1e-3, 70.0), alignment="median", resize="depth_nearest", own_size=True)

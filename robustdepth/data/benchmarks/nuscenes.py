@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, read_list
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, complete, read_list
+from robustdepth.data.benchmarks.protocol import ANY_DEPTH, add_protocols
 from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_scan
@@ -214,12 +215,24 @@ def projection(frame: Keyframe) -> np.ndarray:
     return np.asarray(camera.intrinsic, np.float64) @ to_camera[:3]
 
 
-DATASET = Dataset(
-    title="nuScenes, front camera with LiDAR, by condition",
-    page="https://www.nuscenes.org/nuscenes#download (Full dataset v1.0, Trainval)",
-    layout=f"{VERSION}/*.json, samples/{CAMERA}/*.jpg, samples/{SCANNER}/*.pcd.bin",
-    conditions={_DAY_CLEAR: None, _DAY_RAIN: None, _NIGHT: None, NIGHT_LIST: 500},
-    open=open_condition,
-    split_format=SPLIT_FORMAT,
-    needs_split=lambda condition: condition == NIGHT_LIST,
+DATASETS.add(
+    "nuscenes",
+    Dataset(
+        title="nuScenes, front camera with LiDAR, by condition",
+        page="https://www.nuscenes.org/nuscenes#download (Full dataset v1.0, Trainval)",
+        layout=f"{VERSION}/*.json, samples/{CAMERA}/*.jpg, samples/{SCANNER}/*.pcd.bin",
+        conditions={_DAY_CLEAR: None, _DAY_RAIN: None, _NIGHT: None, NIGHT_LIST: 500},
+        open=open_condition,
+        split_format=SPLIT_FORMAT,
+        needs_split=lambda condition: condition == NIGHT_LIST,
+    ),
 )
+# The conditions as in md4all, the list of night frames as in Robust-Depth.
+add_protocols(
+    "nuscenes",
+    conditions=[_DAY_CLEAR, _DAY_RAIN, _NIGHT],
+    valid=(0.1, 80.0),
+    clip=(0.1, 80.0),
+    resize="depth_corners",
+)
+add_protocols("nuscenes", conditions=[NIGHT_LIST], valid=ANY_DEPTH, alignment="median")

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, complete, first_folder, read_list
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, complete, first_folder, read_list
+from robustdepth.data.benchmarks.protocol import add_protocols
 from robustdepth.data.calibration import camera_of
 from robustdepth.data.images import find_image, read_image
 from robustdepth.data.lidar import project_lidar
@@ -96,13 +97,17 @@ def _read(frame: _Frame) -> EvalSample:
     return EvalSample(image[:ROWS], depth[:ROWS], crop_camera(frame.camera, 0, 0, (ROWS, SIZE[1])), frame.name)
 
 
-DATASET = Dataset(
-    title="Oxford RobotCar, day and night",
-    page="https://robotcar-dataset.robots.ox.ac.uk/datasets (traversals 2014-12-09-13-21-02 and 2014-12-16-18-44-24: "
-    "stereo left, LMS front, VO), prepared by the scripts of https://github.com/md4all/md4all",
-    layout=f"TRAVERSAL/stereo/left/*.png (RGB, undistorted), TRAVERSAL/{CLOUDS}/*.pcd.bin, {MODEL}, "
-    "splits/TRAVERSAL_test.txt",
-    conditions=dict.fromkeys(TRAVERSALS),
-    open=open_traversal,
-    split_format=SPLIT_FORMAT,
+DATASETS.add(
+    "robotcar",
+    Dataset(
+        title="Oxford RobotCar, day and night",
+        page="https://robotcar-dataset.robots.ox.ac.uk/datasets (traversals 2014-12-09-13-21-02 and "
+        "2014-12-16-18-44-24: stereo left, LMS front, VO), prepared by the scripts of https://github.com/md4all/md4all",
+        layout=f"TRAVERSAL/stereo/left/*.png (RGB, undistorted), TRAVERSAL/{CLOUDS}/*.pcd.bin, {MODEL}, "
+        "splits/TRAVERSAL_test.txt",
+        conditions=dict.fromkeys(TRAVERSALS),
+        open=open_traversal,
+        split_format=SPLIT_FORMAT,
+    ),
 )
+add_protocols("robotcar", valid=(0.1, 50.0), clip=(0.1, 50.0), resize="depth_corners")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robustdepth.data.benchmarks.listed import Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_folder, images_below, pair
+from robustdepth.data.benchmarks.protocol import add_protocols
 from robustdepth.data.images import read_image
 from robustdepth.data.lidar import read_png16
 from robustdepth.geometry.camera import make_camera
@@ -47,11 +48,15 @@ def _read(frame: tuple[str, pathlib.Path, pathlib.Path]) -> EvalSample:
     return EvalSample(read_image(image, full_size=CAMERA.size), depth, CAMERA, name)
 
 
-DATASET = Dataset(
-    title="Virtual KITTI 2, weather variations",
-    page="https://europe.naverlabs.com/proxy-virtual-worlds-vkitti-2",
-    layout="Scene01|02|06|18|20/CONDITION/frames/rgb/Camera_0/rgb_*.jpg and .../depth/Camera_0/depth_*.png, "
-    f"or the same inside {RELEASE}_rgb/ and {RELEASE}_depth/",
-    conditions={f"{PREFIX}{condition}": 2126 for condition in CONDITIONS},
-    open=open_condition,
+DATASETS.add(
+    "virtual_kitti2",
+    Dataset(
+        title="Virtual KITTI 2, weather variations",
+        page="https://europe.naverlabs.com/proxy-virtual-worlds-vkitti-2",
+        layout="Scene01|02|06|18|20/CONDITION/frames/rgb/Camera_0/rgb_*.jpg and .../depth/Camera_0/depth_*.png, "
+        f"or the same inside {RELEASE}_rgb/ and {RELEASE}_depth/",
+        conditions={f"{PREFIX}{condition}": 2126 for condition in CONDITIONS},
+        open=open_condition,
+    ),
 )
+add_protocols("virtual_kitti2", valid=(1e-3, 80.0))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from robustdepth.data.clips import Frame
-from robustdepth.data.packed import FIELDS
+from robustdepth.data.recordings.clips import Frame
+from robustdepth.data.recordings.packed import FIELDS
 
 
 class RobustdepthFrames(tfds.core.GeneratorBasedBuilder):

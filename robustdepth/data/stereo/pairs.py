@@ -15,10 +15,10 @@ from PIL import Image
 
 from robustdepth.data.arrays import read_array
 from robustdepth.data.benchmarks import kitti_2015
-from robustdepth.data.clips import Frame, select
 from robustdepth.data.images import find_image, list_images, natural_sort, read_image
-from robustdepth.data.kitti_raw import DRIVE, drive_frames, find_drives, lidar_projection, scan_path
 from robustdepth.data.lidar import project_lidar, read_png16, read_scan
+from robustdepth.data.recordings.clips import Frame, select
+from robustdepth.data.recordings.kitti_raw import DRIVE, drive_frames, find_drives, lidar_projection, scan_path
 from robustdepth.data.stereo.pair_check import check_pair
 from robustdepth.errors import BadFile, UserError
 from robustdepth.types import STEREO

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt16
 
-from robustdepth.data.clips import Frame
 from robustdepth.data.images import BadImage
 from robustdepth.data.lidar import read_png16
+from robustdepth.data.recordings.clips import Frame
 from robustdepth.data.stereo.sgm import Answer
 from robustdepth.errors import UserError
 

@@ -12,7 +12,6 @@ from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.protocols import PROTOCOLS, Protocol
 
 KITTI_RAW = "kitti_raw"
-ROOTS = (KITTI_RAW, *DATASETS)
 KITTI_PAGE = "https://www.cvlibs.net/datasets/kitti/raw_data.php"
 SPLIT_LINES = '"DATE/DRIVE_sync FRAME l|r"'
 SPARSE = "kitti_sparse_frames"
@@ -75,10 +74,10 @@ def models_of(entries: Sequence[str], model: str) -> dict[str, str]:
 def make_plan(
     data_roots: Mapping[str, str],
     splits: Mapping[str, str],
-    protocols: Sequence[str] = tuple(PROTOCOLS),
+    protocols: Sequence[str] = (),
     drives: Sequence[str] = (),
 ) -> Plan:
-    """Chooses among `protocols` those whose data are given.
+    """Chooses among `protocols`, of depth in images and all of them by default, those whose data are given.
 
     Args:
         data_roots: folders of public datasets by name, and of "kitti_raw".
@@ -88,11 +87,12 @@ def make_plan(
     Raises:
         UserError: an unknown name, a root that is no folder, a list for something that takes none or has no root.
     """
+    protocols, roots = protocols or list(PROTOCOLS), (KITTI_RAW, *DATASETS)
     if others := [name for name in protocols if name not in PROTOCOLS]:
         raise UserError(f"a suite is of depth in images, and protocol {others[0]!r} is not: evaluate it by itself.")
     for name, root in data_roots.items():
-        if name not in ROOTS:
-            raise UserError(f"--data_roots: unknown dataset {name!r}: {nearest(name, ROOTS)}")
+        if name not in roots:
+            raise UserError(f"--data_roots: unknown dataset {name!r}: {nearest(name, roots)}")
         if not pathlib.Path(root).is_dir():
             raise UserError(f"--data_roots={name}={root}: there is no such folder.")
     plans = [_world(), _kitti(data_roots, splits, drives)]

@@ -29,7 +29,7 @@ class Sequence(NamedTuple):
 
 def open_sequence(root: str, name: str) -> Sequence:
     """Finds images and poses. Raises UserError where they are missing, or fewer than a snippet."""
-    from robustdepth.data.kitti_odometry import ground_truth_poses, sequence_frames
+    from robustdepth.data.recordings.kitti_odometry import ground_truth_poses, sequence_frames
 
     if not root or not name:
         raise UserError("protocol odometry needs --data_root=FOLDER (KITTI odometry) and --sequence=NN.")

@@ -92,7 +92,7 @@ def odometry_videos(root: str, name: str) -> tuple[list[Video], int]:
 
     Raises UserError where images, calibration or poses are missing.
     """
-    from robustdepth.data.kitti_odometry import sequence_frames
+    from robustdepth.data.recordings.kitti_odometry import sequence_frames
 
     if not root or not name:
         raise UserError("protocol video_odometry needs --data_root=FOLDER (KITTI odometry) and --sequence=NN.")
@@ -109,8 +109,8 @@ def footage_videos(root: str, clips: Sequence[str] = ()) -> tuple[list[Video], i
 
     Raises UserError where nothing is found or a clip is damaged.
     """
-    from robustdepth.data.clips import select
-    from robustdepth.data.frames import clip_frames, find_clips
+    from robustdepth.data.recordings.clips import select
+    from robustdepth.data.recordings.frames import clip_frames, find_clips
 
     if not root:
         raise UserError("protocol flicker needs --data_root=FOLDER or VIDEO with a camera.json beside the images.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robustdepth.conditions.corruptions.benchmark import (
-    CORRUPTIONS,
+    BENCHMARK,
     SEVERITIES,
     batches_by_size,
     check_corruptions,
@@ -22,7 +22,7 @@ DETERMINISTIC = {"brightness", "contrast", "defocus", "zoom", "color_quant", "pi
 IMAGES = np.stack([make_image(), make_image()[::-1], 255 - make_image(), make_image()[:, ::-1]])
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", BENCHMARK)
 def test_an_image_is_corrupted_alike_in_every_batch(name):
     keys = corruption_keys(name, 3, [7, 8, 9, 7])
     whole = np.asarray(corrupt(IMAGES, name, 3, keys))
@@ -36,7 +36,7 @@ def test_an_image_is_corrupted_alike_in_every_batch(name):
     assert (same[0] == same[1]).all() == (name in DETERMINISTIC)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", BENCHMARK)
 def test_damage_grows_with_severity(name):
     """Pixelation of texture saturates and frost differs by photograph, so only the ends are compared."""
     images = np.stack([IMAGES[0]] * 4)
@@ -97,8 +97,8 @@ def test_bad_input_is_refused():
 
 
 def test_lists_of_names_and_severities():
-    assert check_corruptions(["all"]) == CORRUPTIONS
-    assert len(CORRUPTIONS) == 18
+    assert check_corruptions(["all"]) == BENCHMARK
+    assert len(BENCHMARK) == 18
     assert check_corruptions(["jpeg", "fog", "jpeg"]) == ("fog", "jpeg")
     assert check_severities(["3", 1, " 3"]) == (1, 3)
     with pytest.raises(UserError, match="no corruption is named: known: all, brightness"):

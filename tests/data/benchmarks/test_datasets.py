@@ -69,7 +69,7 @@ def test_conditions_without_their_list_are_passed_over(tmp_path):
     assert check_dataset("cadc", tmp_path).faults == ["cadc"]
     with pytest.raises(UserError, match=r"expected in .*nowhere: DATE/calib[^$]*is no folder"):
         check_dataset("cadc", tmp_path / "nowhere")
-    with pytest.raises(UserError, match="unknown dataset 'nuscene'; did you mean nuscenes"):
+    with pytest.raises(UserError, match="unknown dataset 'nuscene': did you mean nuscenes"):
         check_dataset("nuscene", tmp_path)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robustdepth.data.benchmarks.datasets import open_condition
-from robustdepth.data.kitti_raw import lidar_samples
+from robustdepth.data.recordings.kitti_raw import lidar_samples
 from robustdepth.errors import UserError
 from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.protocols import PROTOCOLS

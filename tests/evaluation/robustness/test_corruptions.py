@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from robustdepth.conditions.corruptions.benchmark import CORRUPTIONS, SEVERITIES, corrupt, corruption_keys
+from robustdepth.conditions.corruptions.benchmark import BENCHMARK, SEVERITIES, corrupt, corruption_keys
 from robustdepth.errors import UserError
 from robustdepth.evaluation import run
 from robustdepth.evaluation.evaluator import evaluate
@@ -57,7 +57,7 @@ def test_the_published_baselines_mrr_follows_from_its_dee_row():
         84.46, abs=5e-3
     )
     assert measure.mean_corruption_error(measure.PUBLISHED_DEE, measure.PUBLISHED_DEE) == pytest.approx(100)
-    assert tuple(measure.PUBLISHED_DEE) == CORRUPTIONS
+    assert tuple(measure.PUBLISHED_DEE) == BENCHMARK
 
 
 def test_formulas():
@@ -234,8 +234,8 @@ def test_refused_options(options, sentence):
 
 def test_all_severities_of_all_corruptions_need_no_warning_with_a_baseline_of_ones_own():
     clean = measured().clean
-    metrics = {name: dict.fromkeys(SEVERITIES, clean.metrics) for name in CORRUPTIONS}
-    baseline = measure.Baseline("own", dict.fromkeys(CORRUPTIONS, 0.2))
+    metrics = {name: dict.fromkeys(SEVERITIES, clean.metrics) for name in BENCHMARK}
+    baseline = measure.Baseline("own", dict.fromkeys(BENCHMARK, 0.2))
     own = measure.Robustness(clean, metrics, baseline, None, TIMING)
     assert own.warnings == []
     assert own.mrr == pytest.approx(100)

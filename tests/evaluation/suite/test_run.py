@@ -35,7 +35,9 @@ def test_without_data_only_worlds_are_planned_and_all_else_is_missing():
     assert commands[0] == "python -m robustdepth.prepare check DIR --data=kitti_raw"
     assert commands[1:] == [f"python -m robustdepth.prepare check_dataset {name} --root=DIR" for name in DATASETS]
     assert all(missing.page.startswith("http") for missing in plan.missing)
-    assert "--data_roots=nuscenes=DIR" in plan.missing[2].need
+    assert all(
+        f"--data_roots={name}=DIR" in missing.need for name, missing in zip(DATASETS, plan.missing[1:], strict=True)
+    )
 
 
 def test_conditions_that_take_a_list_wait_for_it(tmp_path):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from robustdepth.data.clips import Frame, Key, Recording, select
 from robustdepth.data.images import BadImage, read_image, resize_image
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Key, Recording, select
 from robustdepth.errors import UserError
 from robustdepth.types import Camera
 
@@ -20,6 +20,7 @@ PIXELS = "pixels.array_record"  # of raw frames: record i is frame i, uint8 [hei
 FIELDS = ("clip", "number", "side", "baseline", "velocity", "time", "place")
 
 
+@RECORDINGS.listed("packed")
 def open_recording(data: ConfigDict) -> Recording:
     """The packed frames under `data.root`. Raises UserError where there are none or only some."""
     root = pathlib.Path(data.root)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from robustdepth.data.calibration import camera_of
-from robustdepth.data.clips import Frame, Recording, read_file, select
 from robustdepth.data.images import FORMATS, files_in, folders_below, image_size, list_images
 from robustdepth.data.numbering import places
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, read_file, select
 from robustdepth.data.text import read_text
 from robustdepth.data.video import list_videos, unpack
 from robustdepth.errors import UserError, nearest
@@ -24,6 +24,7 @@ SLOWEST = 1e-3  # frames per second
 EXAMPLE = '{"width": 1280, "height": 720, "fx": 900, "fy": 900, "cx": 639.5, "cy": 359.5}'
 
 
+@RECORDINGS.listed("frames")
 def open_recording(data: ConfigDict) -> Recording:
     """All frames under `data.root`: a video, a folder with camera.json, or a folder of such folders.
 

@@ -6,13 +6,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from robustdepth.data.calibration import read_calibration
-from robustdepth.data.clips import OTHER_SIDE, Frame, Recording, read_file, select
 from robustdepth.data.images import image_size, numbered_images
-from robustdepth.data.kitti_raw import other_camera_x
+from robustdepth.data.recordings.clips import OTHER_SIDE, RECORDINGS, Frame, Recording, read_file, select
+from robustdepth.data.recordings.kitti_raw import other_camera_x
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 
 
+@RECORDINGS.listed("kitti_odometry")
 def open_recording(data: ConfigDict) -> Recording:
     """All frames of the sequences: the colour cameras 2 and 3 where a sequence has them, else the grey ones 0 and 1.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robustdepth.data.kitti_odometry import ground_truth_poses
+from robustdepth.data.recordings.kitti_odometry import ground_truth_poses
 from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
 from tests.recordings import CX, CY, FX, FY, config_for, picture, write_kitti_odometry

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from robustdepth.data.images import BadImage
-from robustdepth.data.kitti_raw import lidar_samples, other_camera_x
 from robustdepth.data.lidar import project_lidar
+from robustdepth.data.recordings.kitti_raw import lidar_samples, other_camera_x
 from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
 from tests.recordings import (

@@ -8,9 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from robustdepth.data.calibration import Calibration, read_calibration
-from robustdepth.data.clips import OTHER_SIDE, Frame, Recording, read_file, read_split, select
 from robustdepth.data.images import find_image, numbered_images, read_image
 from robustdepth.data.lidar import project_eigen, read_depth_png, read_scan
+from robustdepth.data.recordings.clips import OTHER_SIDE, RECORDINGS, Frame, Recording, read_file, read_split, select
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.types import Camera, EvalSample
@@ -22,6 +22,7 @@ FORWARD_SPEED = 8  # column of vf in an oxts file
 FASTEST = 1000.0  # metres per second that no car drives
 
 
+@RECORDINGS.listed("kitti_raw")
 def open_recording(data: ConfigDict) -> Recording:
     """All colour frames of the drives, left camera first.
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from robustdepth.data.images import BadImage, read_image
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError, nearest
+from robustdepth.registry import Registry
 from robustdepth.types import NEXT, PREVIOUS, STEREO, Camera
 
 OTHER_SIDE = {"l": "r", "r": "l"}
@@ -63,6 +64,10 @@ class Recording:
     frames: Sequence[Frame]
     read: Callable[[Frame, tuple[int, int]], np.ndarray]
     targets: Sequence[Key] = ()  # the split that the recording itself brings along; empty: all frames
+
+
+# What `config.data.name` may be: config.data -> recording. Raises UserError where there is none, or not all of it.
+RECORDINGS: Registry[Callable[[ConfigDict], Recording]] = Registry("recording")
 
 
 def read_file(frame: Frame, size: tuple[int, int]) -> np.ndarray:

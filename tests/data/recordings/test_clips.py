@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustdepth.data.clips import read_split
+from robustdepth.data.recordings.clips import read_split
 from robustdepth.errors import UserError
 
 

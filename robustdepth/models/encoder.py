@@ -1,0 +1,12 @@
+"""The image encoders, by their names in the configuration; each is added where it is defined."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from robustdepth.registry import Registry
+
+Encoder = Callable[..., nn.Module]  # (dtype) -> module: (image, train) -> {stride: features}
+ENCODERS: Registry[Encoder] = Registry("encoder")  # convolutional ones, with features at strides 2, 4, 8, 16 and 32
+# Image transformers, for the depth network alone, with features at 4, 8, 16 and 32; a DPT decoder follows them.
+TRANSFORMERS: Registry[Encoder] = Registry("transformer")

@@ -1,0 +1,152 @@
+"""What may be added is added from outside the package, here, and used like what the package brings along.
+
+CONTRIBUTING.md describes the same steps for additions to the package itself.
+"""
+
+import json
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
+from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, images_below
+from robustdepth.data.benchmarks.protocol import ANY_DEPTH, PROTOCOLS, add_protocols
+from robustdepth.data.images import read_image
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, read_file
+from robustdepth.errors import UserError
+from robustdepth.evaluation.run import Options, run_evaluation
+from robustdepth.evaluation.suite.plan import make_plan
+from robustdepth.geometry.camera import make_camera
+from robustdepth.interop.fill import fill
+from robustdepth.models.encoder import ENCODERS
+from robustdepth.models.experts import EXPERTS, ExpertKind
+from robustdepth.runtime import config as configs
+from robustdepth.training.loop import train
+from robustdepth.types import EvalSample
+from tests.recordings import picture, write_image
+from tests.tiny import shrink, tiny_config
+
+SIZE, COUNT = (32, 64), 4
+CAMERA = make_camera(40.0, 40.0, 31.5, 15.5, SIZE)
+
+
+@pytest.fixture(autouse=True)
+def additions_end_with_the_test():
+    lists = CORRUPTIONS, DATASETS, ENCODERS, EXPERTS, PROTOCOLS, RECORDINGS
+    before = [dict(each) for each in lists]
+    yield
+    for each, choices in zip(lists, before, strict=True):
+        each.clear()
+        each.update(choices)
+
+
+def add_recording():
+    @RECORDINGS.listed("toy_recording")
+    def open_recording(data):
+        images = images_below(pathlib.Path(data.root))
+        return Recording([Frame("clip", i, "l", path, CAMERA) for i, path in enumerate(images.values())], read_file)
+
+
+def add_encoder():
+    @ENCODERS.listed("toy_encoder")
+    class ToyEncoder(nn.Module):
+        dtype: object = jnp.float32
+
+        @nn.compact
+        def __call__(self, image, train):
+            features, x = {}, image
+            for stride in (2, 4, 8, 16, 32):
+                x = features[stride] = nn.relu(nn.Conv(8, (3, 3), 2, padding=1, name=f"halve{stride}")(x))
+            return features
+
+
+def add_expert():
+    class ToyExpert(nn.Module):
+        @nn.compact
+        def __call__(self, image):
+            return {8: nn.Conv(6, (8, 8), 8, padding="VALID", name="cells")(image)}
+
+    def load(variables, weights, name):
+        same = {"name_of": lambda path: path, "convert": lambda path, value: value}
+        return fill(variables, weights, **same, architecture=name, naming="own", unused="")
+
+    EXPERTS.add("toy_expert", ExpertKind(ToyExpert, load, "toy.safetensors of this test"))
+
+
+def add_dataset():
+    def open_condition(root, condition, split):
+        def read(item):
+            name, path = item
+            image = read_image(path)
+            return EvalSample(image, np.full(image.shape[:2], 9.0, np.float32), CAMERA, name)
+
+        return Listed(list(images_below(root).items()), read)
+
+    dataset = Dataset("A toy", "https://example.org", "*.png", {"toy_dusk": COUNT}, open_condition)
+    DATASETS.add("toy_dataset", dataset)
+    add_protocols("toy_dataset", valid=ANY_DEPTH, alignment="median")
+
+
+def add_corruption():
+    @CORRUPTIONS.listed("toy_negative")
+    def negative(image, level, key):
+        return 1.0 - image
+
+
+@pytest.fixture
+def images(tmp_path):
+    for i in range(COUNT):
+        write_image(tmp_path / "images" / f"{i}.png", picture(i, SIZE))
+    return tmp_path / "images"
+
+
+def test_all_that_was_added_is_trained_with_and_evaluated(tmp_path, images):
+    for add in (add_recording, add_encoder, add_expert, add_dataset, add_corruption):
+        add()
+    kernel = np.random.default_rng(0).normal(size=(8, 8, 3, 6)).astype(np.float32)
+    save_file(
+        {"params/cells/kernel": kernel, "params/cells/bias": np.zeros(6, np.float32)}, tmp_path / "toy.safetensors"
+    )
+    config = shrink(tiny_config(), steps=1)
+    config.data.update(name="toy_recording", root=str(images), world_share=0.0, views=("previous", "next"))
+    config.model.update(encoder="toy_encoder", pose_encoder="toy_encoder")
+    config.semantics.update(expert="toy_expert", weights=str(tmp_path / "toy.safetensors"), graph="none", stride=8)
+    config.loss.semantics_node = 0.05
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power
+        train(config, tmp_path / "run")
+    written = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any(row.get("loss/semantics_node", 0) > 0 for row in written), written[-1].keys()
+
+    options = Options(["toy_dusk"], str(images), batch_size=8, corruptions=["toy_negative"], severities=[2])
+    run_evaluation(str(tmp_path / "run"), str(tmp_path / "out"), options)
+    entry = json.loads((tmp_path / "out" / "report.json").read_text())["protocols"]["toy_dusk"]
+    assert (entry["count"], entry["alignment"]) == (COUNT, "median")
+    row = entry["corruptions"]["by_corruption"]["toy_negative"]
+    assert row["ce"] == pytest.approx(100 * row["dee"] / entry["corruptions"]["blind_dee"])  # there is no published DEE
+    assert [work.protocol.name for work in make_plan({"toy_dataset": str(images)}, {}).work] == ["world", "toy_dusk"]
+
+
+def test_a_config_names_what_was_added_and_nothing_else():
+    config = tiny_config()
+    config.model.encoder = "toy_encoder"
+    with pytest.raises(UserError, match=r'config\.model\.encoder="toy_encoder" is unknown'):
+        configs.check(config)
+    add_encoder()
+    configs.check(config)
+    with pytest.raises(UserError, match=r"encoder 'toy_encoder' exists already"):
+        add_encoder()
+
+
+def test_a_corruption_changes_images_as_it_says():
+    from robustdepth.conditions.corruptions.benchmark import check_corruptions, corrupt
+
+    add_corruption()
+    image = picture(3, SIZE)[None]
+    np.testing.assert_array_equal(corrupt(image, "toy_negative", 1, jax.random.key(0)), 255 - image)
+    assert "toy_negative" not in check_corruptions(["all"])  # the benchmark's 18
+    assert check_corruptions(["toy_negative", "fog"]) == ("fog", "toy_negative")
