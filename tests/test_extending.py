@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from configs import base
 from robustdepth.conditions.corruptions.corruption import CORRUPTIONS
 from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, images_below
 from robustdepth.data.benchmarks.protocol import ANY_DEPTH, PROTOCOLS, add_protocols
@@ -23,11 +24,12 @@ from robustdepth.evaluation.run import Options, run_evaluation
 from robustdepth.evaluation.suite.plan import make_plan
 from robustdepth.geometry.camera import make_camera
 from robustdepth.interop.fill import fill
+from robustdepth.methods.method import METHODS, Method, Terms
 from robustdepth.models.encoder import ENCODERS
 from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.runtime import config as configs
 from robustdepth.training.loop import train
-from robustdepth.types import EvalSample
+from robustdepth.types import EvalSample, Term
 from tests.recordings import picture, write_image
 from tests.tiny import shrink, tiny_config
 
@@ -37,7 +39,7 @@ CAMERA = make_camera(40.0, 40.0, 31.5, 15.5, SIZE)
 
 @pytest.fixture(autouse=True)
 def additions_end_with_the_test():
-    lists = CORRUPTIONS, DATASETS, ENCODERS, EXPERTS, PROTOCOLS, RECORDINGS
+    lists = CORRUPTIONS, DATASETS, ENCODERS, EXPERTS, METHODS, PROTOCOLS, RECORDINGS
     before = [dict(each) for each in lists]
     yield
     for each, choices in zip(lists, before, strict=True):
@@ -45,11 +47,32 @@ def additions_end_with_the_test():
         each.update(choices)
 
 
+def add_loss(monkeypatch):
+    """A method that wants its noise bright and the nearest depth far; the weight's place in configs/base.py with it."""
+
+    def terms(weight, seen, key):
+        value = weight * jnp.mean(seen.output.disparities[0]) + jnp.mean(jax.random.uniform(key, (8,)))
+        return Terms({"toy_far": Term(value, jnp.float32(1))})
+
+    METHODS.add("toy", Method(("toy_far",), lambda config, learnt: jnp.float32(3), terms))
+    default = base.get_config
+
+    def get_config():
+        config = default()
+        config.loss.toy_far = 0.0
+        return config
+
+    monkeypatch.setattr(base, "get_config", get_config)
+
+
 def add_recording():
     @RECORDINGS.listed("toy_recording")
     def open_recording(data):
-        images = images_below(pathlib.Path(data.root))
-        return Recording([Frame("clip", i, "l", path, CAMERA) for i, path in enumerate(images.values())], read_file)
+        root, frames = pathlib.Path(data.root), []
+        for folder, side, x in ((root, "l", 0.5), (root / "right", "r", -0.5)):  # x: where the other camera stands
+            images = images_below(folder).values()
+            frames += [Frame("clip", i, side, path, CAMERA, x) for i, path in enumerate(images)]
+        return Recording(frames, read_file)
 
 
 def add_encoder():
@@ -83,7 +106,8 @@ def add_dataset():
         def read(item):
             name, path = item
             image = read_image(path)
-            return EvalSample(image, np.full(image.shape[:2], 9.0, np.float32), CAMERA, name)
+            depth = np.tile(np.linspace(4, 40, SIZE[1], dtype=np.float32), (SIZE[0], 1))
+            return EvalSample(image, depth, CAMERA, name)
 
         return Listed(list(images_below(root).items()), read)
 
@@ -102,10 +126,12 @@ def add_corruption():
 def images(tmp_path):
     for i in range(COUNT):
         write_image(tmp_path / "images" / f"{i}.png", picture(i, SIZE))
+        write_image(tmp_path / "images" / "right" / f"{i}.png", np.roll(picture(i, SIZE), -3, axis=1))
     return tmp_path / "images"
 
 
-def test_all_that_was_added_is_trained_with_and_evaluated(tmp_path, images):
+def test_all_that_was_added_is_trained_with_and_evaluated(tmp_path, images, monkeypatch):
+    add_loss(monkeypatch)
     for add in (add_recording, add_encoder, add_expert, add_dataset, add_corruption):
         add()
     kernel = np.random.default_rng(0).normal(size=(8, 8, 3, 6)).astype(np.float32)
@@ -113,14 +139,14 @@ def test_all_that_was_added_is_trained_with_and_evaluated(tmp_path, images):
         {"params/cells/kernel": kernel, "params/cells/bias": np.zeros(6, np.float32)}, tmp_path / "toy.safetensors"
     )
     config = shrink(tiny_config(), steps=1)
-    config.data.update(name="toy_recording", root=str(images), world_share=0.0, views=("previous", "next"))
-    config.model.update(encoder="toy_encoder", pose_encoder="toy_encoder")
+    config.data.update(name="toy_recording", root=str(images), world_share=0.0, views=("stereo",))
+    config.model.update(encoder="toy_encoder", scales=1)
     config.semantics.update(expert="toy_expert", weights=str(tmp_path / "toy.safetensors"), graph="none", stride=8)
-    config.loss.semantics_node = 0.05
+    config.loss.update(semantics_node=0.05, toy_far=0.5)
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power
         train(config, tmp_path / "run")
     written = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any(row.get("loss/semantics_node", 0) > 0 for row in written), written[-1].keys()
+    assert all(any(row.get(name, 0) > 0 for row in written) for name in ("semantics_node", "toy_far"))
 
     options = Options(["toy_dusk"], str(images), batch_size=8, corruptions=["toy_negative"], severities=[2])
     run_evaluation(str(tmp_path / "run"), str(tmp_path / "out"), options)

@@ -1,1 +1,5 @@
-"""One file per idea of the papers; objective.py composes them."""
+"""One module for each idea of the papers, which lists its method; objective.py composes them."""
+
+from robustdepth.registry import import_all
+
+import_all(__name__)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.models.depth_net import DepthOutput
+from robustdepth.registry import Registry
 from robustdepth.types import Array, Batch, PyTree, Term
 
 
@@ -42,6 +43,9 @@ class Method(NamedTuple):
     losses: tuple[str, ...]  # their names in config.loss
     settings: Callable[[ConfigDict, nn.Module | None], Any]  # from the config, and what the method learns, if anything
     terms: Callable[[Any, Seen, Array], Terms]  # of the settings, what was seen, and the method's random key
+
+
+METHODS: Registry[Method] = Registry("method")
 
 
 @flax.struct.dataclass

@@ -38,6 +38,8 @@ True depth and motion, where images are rendered, add the terms truth, truth_sha
 
 Training under weather **[ours]** adds w_weather_photometric L_wp + w_weather_consistency L_wc: the losses of
 `second_view` once more, for the view of weather.view. A config may give weights to all of them: then all are added.
+
+What stands above as NAME.terms, but for the base's and second_view's, is a method that lists itself in METHODS.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,21 +49,15 @@ from typing import NamedTuple
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from robustdepth.methods import reprojection, second_view, selective, semantics, texture, transfer, truth, weather
+from robustdepth.methods import reprojection, second_view, texture, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.forward import apply
-from robustdepth.methods.method import Aux, LossFn, Method, Seen, Terms, weighted_sum
+from robustdepth.methods.method import METHODS, Aux, LossFn, Seen, Terms, weighted_sum
 from robustdepth.streams import stream
 from robustdepth.switches import uses, uses_view
 from robustdepth.types import Array, Batch, PyTree
 
 SECOND_VIEWS = {"texture": texture, "weather": weather}
-METHODS: dict[str, Method] = {
-    "semantics": semantics.METHOD,
-    "selective": selective.METHOD,
-    "transfer": transfer.METHOD,
-    "truth": truth.METHOD,
-}
 
 
 class Parts(NamedTuple):

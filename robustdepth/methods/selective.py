@@ -43,7 +43,7 @@ from robustdepth.imaging.ssim import moments
 from robustdepth.losses.consistency import masked_mean
 from robustdepth.losses.photometric import photometric_error
 from robustdepth.losses.smoothness import edge_aware
-from robustdepth.methods.method import Method, Terms
+from robustdepth.methods.method import METHODS, Method, Terms
 from robustdepth.models.depth_net import DepthOutput
 from robustdepth.models.mask_decoder import OWN, PROXY, hard_masks
 from robustdepth.numerics import safe_div
@@ -285,8 +285,11 @@ def terms(settings: Settings, output: DepthOutput, batch: Batch, key: Array, ste
     return Terms(losses, watched, images)
 
 
-METHOD = Method(
-    ("proxy",),
-    Settings.of,
-    lambda settings, seen, key: terms(settings, seen.output, seen.clean, key, seen.step),
+METHODS.add(
+    "selective",
+    Method(
+        ("proxy",),
+        Settings.of,
+        lambda settings, seen, key: terms(settings, seen.output, seen.clean, key, seen.step),
+    ),
 )

@@ -34,7 +34,7 @@ from robustdepth.losses.distillation import (
     masked_cosine_distance,
     row_entropy,
 )
-from robustdepth.methods.method import Method, Seen, Terms
+from robustdepth.methods.method import METHODS, Method, Seen, Terms
 from robustdepth.models.graph import StructureGraph, each_head, join_heads, vec
 from robustdepth.models.layers import HE_FAN_IN
 from robustdepth.switches import SEMANTIC_TERMS
@@ -220,10 +220,13 @@ def mean(values: Sequence[Array]) -> Array:
     return jnp.mean(jnp.stack(values))
 
 
-METHOD = Method(
-    SEMANTIC_TERMS,
-    Settings.of,
-    lambda settings, seen, key: terms(
-        settings, seen.params["semantics"], settings.students(seen), seen.clean.expert, key
+METHODS.add(
+    "semantics",
+    Method(
+        SEMANTIC_TERMS,
+        Settings.of,
+        lambda settings, seen, key: terms(
+            settings, seen.params["semantics"], settings.students(seen), seen.clean.expert, key
+        ),
     ),
 )

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_image
 from robustdepth.losses.distillation import masked_cosine_distance, masked_divergence
-from robustdepth.methods.method import Method, Terms
+from robustdepth.methods.method import METHODS, Method, Terms
 from robustdepth.methods.selective import stereo_there
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN
 from robustdepth.numerics import safe_log
@@ -103,8 +103,11 @@ def terms(transfer: Transfer, params: PyTree, decoded: dict[int, Array], batch: 
     return Terms(losses)
 
 
-METHOD = Method(
-    TRANSFER_TERMS,
-    lambda config, transfer: transfer,
-    lambda transfer, seen, key: terms(transfer, seen.params["transfer"], seen.output.decoded, seen.clean),
+METHODS.add(
+    "transfer",
+    Method(
+        TRANSFER_TERMS,
+        lambda config, transfer: transfer,
+        lambda transfer, seen, key: terms(transfer, seen.params["transfer"], seen.output.decoded, seen.clean),
+    ),
 )

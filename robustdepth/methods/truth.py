@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from robustdepth.errors import UserError
 from robustdepth.geometry.depth import DepthRange
 from robustdepth.losses.consistency import masked_mean
-from robustdepth.methods.method import Method, Seen, Terms
+from robustdepth.methods.method import METHODS, Method, Seen, Terms
 from robustdepth.methods.reprojection import watched_depth
 from robustdepth.numerics import safe_div, safe_norm
 from robustdepth.switches import TRUTH_TERMS
@@ -85,4 +85,4 @@ def _of_step(depths: DepthRange, seen: Seen, key: Array) -> Terms:
     return found | Terms({"truth_motion": motion_term(seen.motions, clean.motion, clean.source_names)})
 
 
-METHOD = Method(TRUTH_TERMS, lambda config, learnt: DepthRange.of(config), _of_step)
+METHODS.add("truth", Method(TRUTH_TERMS, lambda config, learnt: DepthRange.of(config), _of_step))

@@ -10,33 +10,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from robustdepth.conditions.spec import parse as parse_conditions
-from robustdepth.data.recordings.clips import RECORDINGS
 from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
-from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
-from robustdepth.models.experts import EXPERTS, WORLD
-from robustdepth.models.stereo_net import STEREO_NETWORKS
 from robustdepth.paths import expand_home
+from robustdepth.runtime.choices import choices
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.schema import check_values, flatten
 from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
-CHOICES = {
-    "model.output_stride": (1, 2, 4, 8),
-    "model.dtype": ("float32", "bfloat16"),
-    "optimizer.schedule": ("drops", "cosine"),
-    "model.remat": ("none", "convolutions", "full"),
-    "model.mask_decoder": ("none", "loss", "concatenated"),
-    "task": ("depth", "segmentation", "stereo"),
-    "texture.illumination": ("guided", "multi_scale", "total_variation"),
-    "reprojection.smooth_edges": ("image", "illumination"),
-    "semantics.stride": (4, 8, 16),
-    "semantics.graph": ("learned", "fixed", "none"),
-    "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
-    "selective.mask": ("off", "argmin", "learned", "independent"),
-}
 # Where older configs keep what has moved since: their key, and today's.
 MOVED = {
     "loss.ssim_share": "reprojection.ssim_share",
@@ -47,17 +30,6 @@ MOVED = {
 }
 # What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
 FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
-
-
-def choices() -> dict[str, tuple]:
-    """What each key may be: CHOICES, and what the lists hold by now, to which other packages may add."""
-    return CHOICES | {
-        "data.name": ("none", *RECORDINGS),
-        "model.encoder": (*ENCODERS, *TRANSFORMERS),
-        "model.pose_encoder": tuple(ENCODERS),
-        "semantics.expert": (WORLD, *EXPERTS),
-        "stereo.network": tuple(STEREO_NETWORKS),
-    }
 
 
 def check(config: ConfigDict) -> None:

@@ -36,16 +36,9 @@ from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import NetworkPredictor
 from robustdepth.evaluation.protocols import Protocol
 from robustdepth.evaluation.result import Metrics, Result, mean_metrics
+from robustdepth.evaluation.robustness.published import PUBLISHED_DEE, PUBLISHED_NAME
 from robustdepth.evaluation.samples import Samples
 
-# DEE of monodepth2 (ResNet-18, monocular, 640x192) on KITTI-C as RoboDepth published it, and on clean images.
-PUBLISHED_NAME = "monodepth2 R18 (published, KITTI-C only)"
-PUBLISHED_DEE = {
-    "brightness": 0.130, "dark": 0.280, "fog": 0.155, "frost": 0.277, "snow": 0.511, "contrast": 0.187,
-    "defocus": 0.244, "glass": 0.242, "motion": 0.216, "zoom": 0.201, "elastic": 0.129, "color_quant": 0.193,
-    "gaussian": 0.384, "impulse": 0.389, "shot": 0.340, "iso": 0.388, "pixelate": 0.145, "jpeg": 0.196,
-}  # fmt: skip
-PUBLISHED_CLEAN_DEE = 0.119
 Size = tuple[int, int] | None  # height and width at which images are corrupted; None: their own
 AHEAD = 3  # corrupted batches whose scoring may be unfinished while the next one is predicted
 
@@ -163,7 +156,8 @@ class Robustness:
     @property
     def reference(self) -> dict[str, float]:
         """What the DEE of each corruption is set against: the baseline's, or `blind_dee` where it has none."""
-        return {name: self.baseline.dee.get(name, self.blind_dee) for name in self.metrics}
+        blind = max(self.blind_dee, 1e-6)  # 0 where all depth is the same
+        return {name: self.baseline.dee.get(name, blind) for name in self.metrics}
 
     @property
     def mce(self) -> float:

@@ -19,6 +19,7 @@ from robustdepth.evaluation.pictures import bars_file, write_bars
 from robustdepth.evaluation.predictors import NetworkPredictor, _prepare_on_device
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.robustness import corruptions as measure
+from robustdepth.evaluation.robustness.published import PUBLISHED_CLEAN_DEE, PUBLISHED_DEE, PUBLISHED_NAME
 from robustdepth.evaluation.run import Options, run_evaluation
 from tests.evaluation_fakes import FakeModel, FakeSamples
 
@@ -53,11 +54,9 @@ def measured(batch_size: int = 16) -> measure.Robustness:
 
 
 def test_the_published_baselines_mrr_follows_from_its_dee_row():
-    assert measure.mean_resilience_rate(measure.PUBLISHED_DEE, measure.PUBLISHED_CLEAN_DEE) == pytest.approx(
-        84.46, abs=5e-3
-    )
-    assert measure.mean_corruption_error(measure.PUBLISHED_DEE, measure.PUBLISHED_DEE) == pytest.approx(100)
-    assert tuple(measure.PUBLISHED_DEE) == BENCHMARK
+    assert measure.mean_resilience_rate(PUBLISHED_DEE, PUBLISHED_CLEAN_DEE) == pytest.approx(84.46, abs=5e-3)
+    assert measure.mean_corruption_error(PUBLISHED_DEE, PUBLISHED_DEE) == pytest.approx(100)
+    assert tuple(PUBLISHED_DEE) == BENCHMARK
 
 
 def test_formulas():
@@ -239,7 +238,7 @@ def test_all_severities_of_all_corruptions_need_no_warning_with_a_baseline_of_on
     own = measure.Robustness(clean, metrics, baseline, None, TIMING)
     assert own.warnings == []
     assert own.mrr == pytest.approx(100)
-    published = measure.Baseline(measure.PUBLISHED_NAME, measure.PUBLISHED_DEE)
+    published = measure.Baseline(PUBLISHED_NAME, PUBLISHED_DEE)
     assert len(dataclasses.replace(own, baseline=published).warnings) == 1
     eigen = dataclasses.replace(clean, name="kitti_eigen", expected_count=len(clean.per_image))
     at_full_size = dataclasses.replace(own, baseline=published, clean=eigen)

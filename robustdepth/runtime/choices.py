@@ -1,0 +1,32 @@
+"""What the keys of a config may be, where they name one of several things."""
+
+from robustdepth.data.recordings.clips import RECORDINGS
+from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
+from robustdepth.models.experts import EXPERTS, WORLD
+from robustdepth.models.stereo_net import STEREO_NETWORKS
+
+CHOICES = {
+    "model.output_stride": (1, 2, 4, 8),
+    "model.dtype": ("float32", "bfloat16"),
+    "optimizer.schedule": ("drops", "cosine"),
+    "model.remat": ("none", "convolutions", "full"),
+    "model.mask_decoder": ("none", "loss", "concatenated"),
+    "task": ("depth", "segmentation", "stereo"),
+    "texture.illumination": ("guided", "multi_scale", "total_variation"),
+    "reprojection.smooth_edges": ("image", "illumination"),
+    "semantics.stride": (4, 8, 16),
+    "semantics.graph": ("learned", "fixed", "none"),
+    "selective.proxy": ("stereo_net", "sgm", "files", "truth"),
+    "selective.mask": ("off", "argmin", "learned", "independent"),
+}
+
+
+def choices() -> dict[str, tuple]:
+    """What each key may be: CHOICES, and what the lists hold by now, to which other packages may add."""
+    return CHOICES | {
+        "data.name": ("none", *RECORDINGS),
+        "model.encoder": (*ENCODERS, *TRANSFORMERS),
+        "model.pose_encoder": tuple(ENCODERS),
+        "semantics.expert": (WORLD, *EXPERTS),
+        "stereo.network": tuple(STEREO_NETWORKS),
+    }
