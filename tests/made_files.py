@@ -18,7 +18,7 @@ from tests.recordings import SIZE, picture, projection, row
 SMALL = picture(0, (12, 20))
 EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 NUMBERS = ("nan", "-inf", "-1", "1e400", "1e-320", "0", "9" * 400, "9" * 5000)
-WORDS = (*NUMBERS, "", "null", "[" * 99_999, "²", "\ufeff", "%")
+WORDS = (*NUMBERS, "", "null", "[" * 20_000, "²", "\ufeff", "%")
 
 
 @st.composite

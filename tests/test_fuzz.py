@@ -154,6 +154,7 @@ FOUND: dict[str, tuple[bytes, ...]] = {
     "times": (b"2011-09-26 2011-09-26 13:02:25.1",),
     "robotcar": (b"983 643 983 643 493 " + b"1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", b"1e400 983 643 493 " + b"1 " * 16),
     "make3d": (b"MATLAB 5.0 MAT-file ",),
+    "proxies": (b"[" * 20_000,),
     "model": (
         *(
             made_files.renamed(made_files.model_bytes(), b"depth/params/a/kernel", name)

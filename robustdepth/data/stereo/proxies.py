@@ -68,7 +68,7 @@ def read_metadata(folder: pathlib.Path) -> dict[str, Any]:
         if not isinstance(found, dict) or not isinstance(found.get("clips"), dict):
             raise ValueError("it describes no proxies")
         return found
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {folder / METADATA}: {error}; delete {folder}, then run {COMMAND}.") from error
 
 
