@@ -116,9 +116,7 @@ class Checkpointer:
         check_fits(self.folder / str(step), template)
         me = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(me, {me}, f"reading on process {me}")
-        options = ocp.CheckpointManagerOptions(
-            create=False, read_only=True, save_root_metadata=False, multiprocessing_options=alone
-        )
+        options = ocp.CheckpointManagerOptions(create=False, save_root_metadata=False, multiprocessing_options=alone)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore())
         with ocp.CheckpointManager(self.folder, options=options) as manager:
             found = manager.restore(step, args=items)
