@@ -44,7 +44,8 @@ def _dry_run() -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """As absl does; whatever is wrong with the flags or in the config file ends with a sentence."""
-    path = next((word.partition("=")[2] for word in argv if re.match("--?config=", word)), "").partition(":")[0]
+    given = [word.partition("=")[2] for word in argv if re.match("--?config=", word)]
+    path = given[-1].partition(":")[0] if given else ""
     try:
         if path and not pathlib.Path(path).is_file():
             raise UserError(f"config file {path} does not exist.")
@@ -53,7 +54,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         if (sentence := blame(error, path)) is None:
             text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
             unknown = isinstance(error, AttributeError | KeyError)
-            sentence = f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else str(error)
+            sentence = (
+                f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else " ".join(str(error).split())
+            )
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
 

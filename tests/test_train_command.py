@@ -202,7 +202,10 @@ def test_a_config_file_is_checked_as_the_command_line_is(clip, tmp_path, line, s
     body = ["config = overfit_clip.get_config()", line, "return config"]
     text = "\n    ".join(["from configs import overfit_clip\n\ndef get_config():", *body])
     (tmp_path / "own.py").write_text(text + "\n")
-    _, err = finish(start(clip, tmp_path / "run", f"--config={tmp_path / 'own.py'}"), status=2)
-    assert sentence in err
-    assert err.count("\n") == 1
+    command = [sys.executable, "-m", "robustdepth.train", f"--config={tmp_path / 'own.py'}"]
+    command += [f"--workdir={tmp_path / 'run'}", f"--config.data.root={clip}"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
