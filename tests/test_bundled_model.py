@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -19,17 +20,31 @@ def test_the_files_are_small_and_have_a_card():
     assert BUNDLED_EXPERT.name in card
 
 
-def test_it_sees_the_road_near_and_the_sky_far():
+def test_it_knows_the_metres_of_unseen_worlds_with_cameras_of_their_own():
     from robustdepth.world.generate import render_examples
 
-    batch, truth = render_examples(np.arange(4), seed=11, split="evaluation", size=(64, 208), views=())
-    predictions = robustdepth.load(BUNDLED).batch(list(np.asarray(batch.target)))
+    batch, truth = render_examples(np.arange(4), seed=11, split="evaluation", size=(128, 416), views=())
+    cameras = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), batch.camera) for i in range(4)]
+    predictions = robustdepth.load(BUNDLED).batch(list(np.asarray(batch.target)), cameras)
     assert {prediction.scale for prediction in predictions} == {"metric"}
     depth, true = np.stack([p.depth for p in predictions]), np.asarray(truth.depth[:, 0])
     known = true < 80
     error = np.abs(depth - true)[known] / true[known]
     constant = np.abs(np.median(true[known]) - true[known]) / true[known]
-    assert error.mean() < 0.6 * constant.mean()  # metres, without scaling, against the best of constants
+    assert error.mean() < 0.4 * constant.mean()  # metres, without scaling, against the best of constants
+
+
+def test_it_brings_a_pose_network_that_knows_how_far_the_camera_drove():
+    from robustdepth.world.generate import render_examples
+
+    batch, truth = render_examples(np.arange(8), seed=11, split="evaluation", size=(128, 416), views=("next",))
+    model = load_model(BUNDLED)
+    first, second = (np.asarray(images, np.float32) / 255 for images in (batch.target, batch.sources[:, 0]))
+    moved = np.asarray(model.relative_pose(first, second))[:, :3, 3]
+    factor = np.array([model.metres_factor(jax.tree.map(lambda leaf, i=i: leaf[i], batch.camera)) for i in range(8)])
+    true = np.asarray(truth.pose[:, 0, :3, 3])
+    error = np.linalg.norm(moved * factor[:, None] - true, axis=1)
+    assert error.mean() < 0.5 * np.linalg.norm(true, axis=1).mean()  # against a camera that stands still
 
 
 def test_predict_works_right_after_installing(tmp_path):
@@ -43,7 +58,7 @@ def test_predict_works_right_after_installing(tmp_path):
 
 
 def test_depth_of_real_streets_is_better_than_the_trivial_baselines(tmp_path, real_data):
-    options = Options(protocols=["kitti_sparse_frames"], data_root=str(real_data / "kitti_raw"))
+    options = Options(protocols=["kitti_2015"], data_root=str(real_data / "kitti_2015_dev"))
     (result,) = evaluate_model(load_model(BUNDLED), tmp_path, options)
     better = min(metrics["abs_rel"] for metrics in result.baselines.values())
-    assert result.metrics["abs_rel"] < 0.8 * better
+    assert result.metrics["abs_rel"] < 0.75 * better  # in metres
