@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -50,13 +51,6 @@ def evaluate(
     inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
     baselines = {"constant": np.full((1, 1), np.median(inverse_median), np.float32), "train_median": inverse_median}
 
-    def load(index: int) -> tuple[EvalSample, Any] | LeftOut:
-        try:
-            sample = samples[index]
-        except BadFile as error:
-            return LeftOut(index, str(error))
-        return sample, predictor.prepare(index, sample)
-
     def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
         frame = ScoredFrame(protocol, rule, sample)
         frame.check(inverse)
@@ -69,6 +63,7 @@ def evaluate(
         ThreadPoolExecutor(threads) as scorers,
         tqdm(total=len(samples), desc=name, unit="image") as progress,
     ):
+        load = functools.partial(_load, samples, predictor)
         loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
         readable = _readable(loaded, left_out)
         while batch := list(itertools.islice(readable, predictor.batch_size)):
@@ -81,18 +76,27 @@ def evaluate(
         rows = [(sample_name, future.result()) for sample_name, future in scored]
     if not rows:
         raise UserError(f"none of the {len(samples)} samples of {name} can be read: {left_out[0].reason}")
+    means = {key: mean_metrics([row[key] for _, row in rows]) for key in ("model", *baselines)}
     return Result(
         name=name,
         title=protocol.title,
         alignment=rule,
-        metrics=mean_metrics([row["model"] for _, row in rows]),
-        baselines={key: mean_metrics([row[key] for _, row in rows]) for key in baselines},
+        metrics=means.pop("model"),
+        baselines=means,
         per_image=[{"name": sample_name, **row["model"]} for sample_name, row in rows],
         seconds=time.perf_counter() - started,
         network_seconds=network_seconds,
         expected_count=protocol.count,
         left_out=tuple(left_out),
     )
+
+
+def _load(samples: Samples, predictor: Predictor, index: int) -> tuple[EvalSample, Any] | LeftOut:
+    try:
+        sample = samples[index]
+    except BadFile as error:
+        return LeftOut(index, str(error))
+    return sample, predictor.prepare(index, sample)
 
 
 def _readable(

@@ -65,13 +65,6 @@ def _run(
 ) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-
-    def pop_to_mark() -> list[Any]:
-        start = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[start + 1 :]
-        del stack[start:]
-        return items
-
     argument: Any  # its type follows from the opcode
     for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]  # a map has read, readline and tell
         match opcode.name:
@@ -92,7 +85,7 @@ def _run(
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case "TUPLE":
-                stack.append(tuple(pop_to_mark()))
+                stack.append(tuple(_pop_to_mark(stack)))
             case name if name in _TUPLES:
                 count = _TUPLES[name]
                 stack[-count:] = [tuple(stack[-count:])]
@@ -100,26 +93,22 @@ def _run(
                 item = stack.pop()
                 _expect(stack[-1], list).append(item)
             case "APPENDS":
-                items = pop_to_mark()
+                items = _pop_to_mark(stack)
                 _expect(stack[-1], list).extend(items)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
                 _expect(stack[-1], dict)[_expect(key, str | int)] = value
             case "SETITEMS":
-                items = pop_to_mark()
+                items = _pop_to_mark(stack)
                 _expect(stack[-1], dict).update(_pairs(zip(items[::2], items[1::2], strict=True)))
             case "GLOBAL" | "STACK_GLOBAL":
                 name = argument.replace(" ", ".", 1) if opcode.name == "GLOBAL" else f"{stack.pop(-2)}.{stack.pop()}"
-                if name not in names:
-                    raise UserError(f"{where} is refused: it asks for {name!r}, which no weight file needs.")
-                stack.append(Global(name, names[name]))
+                stack.append(_named(name, names, where))
             case "BINPERSID" if persistent is not None:
                 stack.append(persistent(stack.pop()))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
-                if not isinstance(function, Global) or not callable(function.meaning):
-                    raise UserError(f"{where} is refused: it calls {reprlib.repr(function)}, which is no function.")
-                stack.append(function.meaning(*arguments))
+                stack.append(_function(function, where)(*arguments))
             case "BUILD" if isinstance(stack[-2], collections.OrderedDict):
                 stack.pop()  # the `_metadata` attribute of a state_dict: versions of modules, no tensors
             case "STOP":
@@ -128,6 +117,25 @@ def _run(
             case name:
                 raise UserError(f"{where} is refused: its pickle uses the opcode {name}, which no weight file needs.")
     raise UserError(f"{where} is damaged: its pickle does not end.")
+
+
+def _pop_to_mark(stack: list[Any]) -> list[Any]:
+    start = len(stack) - 1 - stack[::-1].index(_MARK)
+    items = stack[start + 1 :]
+    del stack[start:]
+    return items
+
+
+def _named(name: str, names: Mapping[str, Any], where: str) -> "Global":
+    if name not in names:
+        raise UserError(f"{where} is refused: it asks for {name!r}, which no weight file needs.")
+    return Global(name, names[name])
+
+
+def _function(found: Any, where: str) -> Callable[..., Any]:
+    if not isinstance(found, Global) or not callable(found.meaning):
+        raise UserError(f"{where} is refused: it calls {reprlib.repr(found)}, which is no function.")
+    return found.meaning
 
 
 def ordered_dict(items: Iterable[tuple[Any, Any]] = ()) -> collections.OrderedDict[str, Any]:

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -26,8 +25,6 @@ from robustdepth.conditions.corruptions.benchmark import (
     KITTI_C_SIZE,
     SEVERITIES,
     batches_by_size,
-    corrupt,
-    corruption_keys,
     resize_as_benchmark,
 )
 from robustdepth.errors import UserError
@@ -36,6 +33,7 @@ from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import NetworkPredictor
 from robustdepth.evaluation.protocols import Protocol
 from robustdepth.evaluation.result import Metrics, Result, mean_metrics
+from robustdepth.evaluation.robustness.look import Look, Timing
 from robustdepth.evaluation.robustness.published import PUBLISHED_DEE, PUBLISHED_NAME
 from robustdepth.evaluation.samples import Samples
 
@@ -104,21 +102,6 @@ def find_baseline(
     if min(dee[name] for name in names) <= 0:
         raise UserError(f"{path} holds a DEE that is not positive: nothing can be set against it.")
     return Baseline(label, {name: dee[name] for name in names})
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """Where the time of a measurement went; the rest of `seconds` is reading and scoring."""
-
-    seconds: float
-    compile_seconds: float  # with one unused run of every corruption at every size of image
-    corruption_seconds: float
-    network_seconds: float
-
-    @property
-    def corruption_share(self) -> float:
-        """Of the time in which the devices corrupted or predicted."""
-        return self.corruption_seconds / (self.corruption_seconds + self.network_seconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,10 +218,8 @@ def evaluate_corruptions(
     variants = [(name, severity) for name in names for severity in severities]
     scores: dict[tuple[str, int], list[Metrics]] = {variant: [] for variant in variants}
     waiting: collections.deque[tuple[tuple[str, int], list[Future]]] = collections.deque()
-    indices = clean.indices
-    size = predictor.round_up(min(predictor.batch_size, len(indices)))
-    started, compile_seconds, corruption_seconds, network_seconds = time.perf_counter(), 0.0, 0.0, 0.0
-    compiled: set[tuple[str, tuple[int, ...]]] = set()
+    size = predictor.round_up(min(predictor.batch_size, len(clean.indices)))
+    look, started = Look(predictor), time.perf_counter()
 
     def load(index: int) -> tuple[int, ScoredFrame, np.ndarray]:
         sample = samples[index]
@@ -249,46 +230,31 @@ def evaluate_corruptions(
             variant, futures = waiting.popleft()
             scores[variant] += [future.result() for future in futures]
 
-    def score(frame: ScoredFrame, inverse: np.ndarray) -> Metrics:
-        frame.check(inverse)
-        return frame.score(inverse)
-
     with (
         ThreadPoolExecutor(threads) as loaders,
         ThreadPoolExecutor(threads) as scorers,
-        tqdm(total=len(indices) * len(variants), desc=f"{clean.name} corrupted", unit="image") as progress,
+        tqdm(total=len(clean.indices) * len(variants), desc=f"{clean.name} corrupted", unit="image") as progress,
     ):
-        loaded = map_ahead(loaders, load, indices, ahead=2 * size)
+        loaded = map_ahead(loaders, load, clean.indices, ahead=2 * size)
         for batch in batches_by_size(loaded, size, lambda item: item[2].shape):
-            frames = [frame for _, frame, _ in batch]
-            factors = [predictor.model.metres_factor(frame.sample.camera) for frame in frames]
             images = predictor.put([image for _, _, image in batch], size)
             numbers = [index for index, _, _ in batch] + [batch[0][0]] * (size - len(batch))
-            for name, severity in variants:
-                begun = time.perf_counter()
-                keys = corruption_keys(name, severity, numbers)
-                if (name, images.shape) not in compiled:  # run once for nothing, so that measured times mean something
-                    jax.block_until_ready(predictor.infer_full_size(corrupt(images, name, severity, keys)))
-                    compiled.add((name, images.shape))
-                    compile_seconds += time.perf_counter() - begun
-                    begun = time.perf_counter()
-                corrupted = jax.block_until_ready(corrupt(images, name, severity, keys))
-                corrupted_at = time.perf_counter()
-                predictions = predictor.infer_full_size(corrupted)
-                network_seconds += time.perf_counter() - corrupted_at
-                corruption_seconds += corrupted_at - begun
-                futures = [
-                    scorers.submit(score, frame, predictions[i] / factor)
-                    for i, (frame, factor) in enumerate(zip(frames, factors, strict=True))
-                ]
-                waiting.append(((name, severity), futures))
+            for variant in variants:
+                predictions = look(images, *variant, numbers)
+                pairs = zip(batch, predictions, strict=False)  # the last batch is padded
+                scored = [scorers.submit(_score, predictor, frame, inverse) for (_, frame, _), inverse in pairs]
+                waiting.append((variant, scored))
                 collect(left=AHEAD)
                 progress.update(len(batch))
         collect(left=0)
     metrics = {name: {severity: mean_metrics(scores[name, severity]) for severity in severities} for name in names}
-    seconds = time.perf_counter() - started
-    timing = Timing(seconds, compile_seconds, corruption_seconds, network_seconds)
-    return Robustness(clean, metrics, baseline, corruption_size, timing)
+    return Robustness(clean, metrics, baseline, corruption_size, look.timing(time.perf_counter() - started))
+
+
+def _score(predictor: NetworkPredictor, frame: ScoredFrame, inverse: np.ndarray) -> Metrics:
+    inverse = inverse / predictor.model.metres_factor(frame.sample.camera)
+    frame.check(inverse)
+    return frame.score(inverse)
 
 
 def _conditions(count: int, severities: Sequence[int], size: Sequence[int] | None) -> str:
