@@ -23,7 +23,7 @@ def run(monkeypatch, *words: str) -> None:
 def test_worlds_come_with_their_cameras(tmp_path, monkeypatch):
     run(monkeypatch, "world", f"--output={tmp_path / 'worlds'}", "--count=2", "--seed=5", *SIZE)
     batch, _ = render_examples(np.arange(2), seed=5, split="evaluation", size=(32, 64), views=())
-    inputs, problems = find_inputs([str(tmp_path / "worlds")])
+    inputs, problems = find_inputs([str(tmp_path / "worlds")], str(tmp_path / "depth"))
     assert not problems
     camera_for, _ = choose_camera(str(tmp_path / "worlds"), None)  # as predict --camera does
     images = [image for found in inputs for image in found.frames()]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustdepth.errors import UserError, run_main
+from robustdepth.paths import command_line
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.runtime.checkpoint import Checkpointer
@@ -24,7 +25,7 @@ from robustdepth.types import Batch, Camera
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("batch", type=pathlib.Path, help="WORKDIR/bad_batches/STEP.npz")
-    path = parser.parse_args().batch.absolute()
+    path = parser.parse_args(command_line()[1:]).batch.absolute()
     values = replay(path)
     for name, value in values.items():
         print(f"{name:<24}{value:.6g}")

@@ -1,6 +1,7 @@
 """Rendered training and evaluation examples of the driving world.
 
-Example i is a pure function of (seed, split, i): it is the same in whatever batch and at whatever time it is rendered.
+Example i is a pure function of (seed, split, i): it is the same at whatever time and beside whatever others it is
+rendered. In a batch of another size the compiler rounds otherwise, which changes a few pixels along edges.
 """
 
 from __future__ import annotations

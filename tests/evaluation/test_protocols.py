@@ -97,7 +97,7 @@ def test_sparse_frames_of_the_evaluation_drives(real_data):
     samples = protocol_samples(
         PROTOCOLS["kitti_sparse_frames"], data_root=str(real_data / "kitti_raw"), drives=EVAL_DRIVES
     )
-    assert len(samples) == 17
+    assert len(samples) == 56
     mask = valid_pixels(PROTOCOLS["kitti_sparse_frames"], samples[0].depth)
     assert mask.sum() > 5_000
     assert 3 < np.median(samples[0].depth[mask]) < 30

@@ -102,12 +102,13 @@ def test_the_factor_belongs_to_the_lens_not_to_the_image_size():
 def test_truth_needs_the_world():
     config = tiny_config(())
     config.loss.truth = 1.0
+    config.loss.photometric = config.loss.smoothness = 0.0
     configs.check(config)
     config.data.name, config.data.root, config.data.world_share = "frames", "clips", 0.0
     with pytest.raises(UserError, match="since recordings have no true depth"):
         configs.check(config)
     config = tiny_config(())
-    with pytest.raises(UserError, match="name at least one source view"):
+    with pytest.raises(UserError, match=r"config\.data\.views=\(\)"):
         configs.check(config)
 
 

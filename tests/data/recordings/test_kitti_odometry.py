@@ -86,7 +86,7 @@ def test_poses(tmp_path):
 def test_real_sequences(real_data):
     root = real_data / "kitti_odometry"
     source = build_source(config_for("kitti_odometry", root, size=(64, 208), views=VIEWS))
-    assert len(source) == 200 + 2 * 51 + 2 * 51
+    assert len(source) == 200 + 2 * 51 + 2 * 51 + 2 * 150
     example = source[[view.target.name for view in source.views].index("06 0000000010 l")]
     assert example.source_valid.all()
     np.testing.assert_allclose(example.baseline, 0.537, atol=1e-3)

@@ -250,7 +250,7 @@ def test_kitti_without_pairs_or_drives(tmp_path, checked):
 def test_a_real_scan_against_both_cameras_own_projections(real_data):
     """Every point is projected into camera 2 and camera 3 by their own matrices, in float64, point by point."""
     root = real_data / "kitti_raw"
-    (pair,) = open_pairs(root, ["0005"]).read()
+    pair = next(open_pairs(root, ["0005"]).read())
     rows = {}
     for name in ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt"):
         for line in (root / DAY / name).read_text().splitlines():

@@ -53,11 +53,11 @@ def check_against(batch: Batch, truth: np.ndarray, visible: np.ndarray) -> None:
     known = found.disparity > 0
     error = np.abs(found.disparity - truth)
     assert np.mean(known[visible]) > 0.97
-    assert np.mean(error[known] > 3) < 0.05
+    assert np.mean(error[known] > 3) < 0.06
     assert np.median(error[known]) < 0.3
     assert not np.any(found.disparity_failed & ~known)
     failed = found.disparity_failed[known]
-    assert 0.02 < np.mean(failed) < 0.04
+    assert 0.02 < np.mean(failed) < 0.05
     assert np.mean(error[known][failed] > 1) > 0.5
     assert np.mean(error[known][~failed] > 1) < 0.13
 

@@ -83,6 +83,8 @@ def test_the_rendered_world_is_in_the_order_of_time():
     rendered.chunk = 2
     ((first, second),) = list(rendered)
     assert [video.name for video in (first, second)] == ["world_00000", "world_00001"]
+    drives = [video for video in (first, second) if np.abs(video.motions[:, 2, 3]).min() > 0.1]
+    assert drives  # one camera may stand
     for video in (first, second):
         assert [frame.image.shape for frame in video.frames] == [(64, 208, 3)] * 3
         assert (video.motions[:, 2, 3] < 0.05).all()  # cars drive ahead or stand, so points come nearer
@@ -93,7 +95,7 @@ def test_the_rendered_world_is_in_the_order_of_time():
         right = temporal_alignment_error(truth, video.camera, video.motions, static)
         backwards = temporal_alignment_error(truth[::-1], video.camera, video.motions, static[::-1])
         assert right < 0.05
-        assert backwards > 2 * right
+        assert backwards > 2 * right or video not in drives
 
 
 @dataclasses.dataclass(frozen=True)
