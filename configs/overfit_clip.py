@@ -1,4 +1,4 @@
-"""The first thing to run on frames of your own, two to three minutes: it shows whether camera.json and footage fit.
+"""The first thing to run on frames of your own, some minutes long: it shows whether camera.json and footage fit.
 
     python -m robustdepth.train --config=configs/overfit_clip.py --workdir=runs/overfit --config.data.root=MY_CLIP
 
