@@ -48,8 +48,7 @@ def evaluate(
             another size than its image, a prediction that is not positive and finite or of an impossible size.
     """
     rule, name = resolve_alignment(protocol, predictor.scale, alignment)
-    inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
-    baselines = {"constant": np.full((1, 1), np.median(inverse_median), np.float32), "train_median": inverse_median}
+    baselines = _baselines(median_map)
 
     def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
         frame = ScoredFrame(protocol, rule, sample)
@@ -89,6 +88,12 @@ def evaluate(
         expected_count=protocol.count,
         left_out=tuple(left_out),
     )
+
+
+def _baselines(median_map: Float[np.ndarray, "map_height map_width"]) -> dict[str, np.ndarray]:
+    """Inverse depth of predictors that look at no image."""
+    inverse = (1 / np.asarray(median_map)).astype(np.float32)
+    return {"constant": np.full((1, 1), np.median(inverse), np.float32), "train_median": inverse}
 
 
 def _load(samples: Samples, predictor: Predictor, index: int) -> tuple[EvalSample, Any] | LeftOut:
