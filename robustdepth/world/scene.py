@@ -124,7 +124,7 @@ def sample_light(dice: Dice) -> Light:
     warmth = dice(-0.1, 0.1)
     white = jnp.stack([1.0 + warmth, jnp.ones(()), 1.0 - warmth]) * (1.0 + 0.015 * dice.normal(3))
     strength = jnp.where(sunny, dice(1.0, 2.8), dice(0.0, 0.3))
-    ambient = jnp.where(sunny, dice(0.15, 0.45), dice(0.5, 0.9))
+    ambient = jnp.where(sunny, dice(0.3, 0.6), dice(0.5, 0.9))
     blue = jnp.where(sunny, dice(0.2, 0.8), dice(0.0, 0.2))
     # The camera exposes for the road, more or less; the sky follows by half and often saturates.
     exposure = jnp.exp(dice(-0.4, 0.9)) / (0.2 + ambient + strength * jnp.sin(elevation))

@@ -26,7 +26,7 @@ def sample_parked(dice: Dice, ground: Ground, side: Float[Array, ""], share: Flo
     exists = dice.chance(share, n) & clear_of_crossing(ground, z, jnp.full(n, 2.5))
     exists = exists & (jnp.abs(x - ground.lane) > 2.3)
     yaw = jnp.where(dice.chance(0.5, n), jnp.pi, 0.0) + 0.03 * dice.normal(n)
-    return sample_vehicles(dice, ground, Spot(exists, x, z, yaw=yaw), largest=0.95)
+    return sample_vehicles(dice, ground, Spot(exists, x, z, yaw=yaw))
 
 
 def sample_traffic(dice: Dice, ground: Ground) -> Solids:
@@ -46,11 +46,11 @@ def sample_traffic(dice: Dice, ground: Ground) -> Solids:
     return sample_vehicles(dice, ground, Spot(exists, x, z, yaw=jnp.where(with_us, 0.0, jnp.pi), speed=speed))
 
 
-def sample_vehicles(dice: Dice, ground: Ground, spot: Spot, largest: float = 1.0) -> Solids:
-    """Cars, vans, trucks and buses, up to the quantile `largest` of their sizes: a body and a cabin each."""
+def sample_vehicles(dice: Dice, ground: Ground, spot: Spot) -> Solids:
+    """Cars, vans, trucks and buses: a body and a cabin each."""
     n = spot.x.shape[0]
-    kind = dice(0.0, largest, n)
-    van, truck, bus = kind > 0.82, kind > 0.93, kind > 0.98
+    kind = dice(0.0, 1.0, n)
+    van, truck, bus = kind > 0.80, kind > 0.90, kind > 0.97
 
     def pick(car: Range, a_van: Range, a_truck: Range) -> Float[Array, "n"]:
         return jnp.where(truck, dice(*a_truck, count=n), jnp.where(van, dice(*a_van, count=n), dice(*car, count=n)))
