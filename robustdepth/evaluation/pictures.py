@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,8 +17,15 @@ from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness.corruptions import Robustness
 from robustdepth.evaluation.samples import Samples
 
-WORST_ERROR = 0.5  # |g - p| / g shown in the brightest colour
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST_ERROR = 0.5  # |g - p| / g shown in the darkest red
 SHOWN = 3  # best and worst frames each
+SPARSE = 0.5  # truth of a smaller share of the pixels is drawn as dots
+WIDTH = 12.0  # of a picture, inches of 100 pixels
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # of depth
+TITLES = ("image", "predicted depth", "true depth", "|predicted - true| / true")
 
 
 def write_panels(
@@ -38,8 +46,7 @@ def write_panels(
         file = f"{result.name.split('[')[0]}_{rank}.png"
         size = max(sample.image.shape[:2], depth.shape)  # they differ where ground truth has a size of its own
         image, depth, truth = (_at(layer, size) for layer in (sample.image, depth, sample.depth))
-        panel = draw_panel(image, depth, truth, _at(frame.mask.astype(np.uint8), size) > 0)
-        cv2.imwrite(str(folder / file), panel[..., ::-1])
+        draw_panel(image, depth, truth, _at(frame.mask.astype(np.uint8), size) > 0).savefig(folder / file)
         panels.append((f"{sample.name}: abs_rel {result.per_image[row]['abs_rel']:.3f}", file))
     return panels
 
@@ -62,28 +69,41 @@ def draw_panel(
     depth: Float[np.ndarray, "height width"],
     truth: Float[np.ndarray, "height width"],
     mask: Bool[np.ndarray, "height width"],
-) -> UInt8[np.ndarray, "panel_height width 3"]:
-    """Image, inverse depth (bright is near) and relative error (blue 0, red WORST_ERROR or more), one above another.
+) -> Figure:
+    """Image and predicted depth above truth and relative error; depth and truth share one scale, in the truth's unit.
 
-    Sparse ground truth is drawn as dots over the dimmed image.
+    Pixels without truth are dark, and the two dim the image there; sparse truth is drawn as larger dots.
     """
-    inverse = 1 / depth
-    far, near = np.percentile(inverse, (2, 98))
-    shown = _colour((inverse - far) / max(near - far, 1e-6), cv2.COLORMAP_MAGMA)
-    error = np.where(mask, np.abs(depth - truth) / np.where(mask, truth, 1) / WORST_ERROR, 0)
-    dot = np.ones((3, 3) if mask.mean() < 0.5 else (1, 1), np.uint8)
-    dots = cv2.dilate(
-        np.where(mask, np.clip(error, 0.01, 1), 0).astype(np.float32), dot
-    )  # the worst of neighbours wins
-    errors = np.where((dots > 0)[..., None], _colour(dots, cv2.COLORMAP_TURBO), image // 3)
-    return np.concatenate([image, shown, errors]).astype(np.uint8)
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+
+    known = np.where(mask, truth, np.nan)
+    error = np.where(mask, np.abs(depth - truth) / np.where(mask, truth, 1), np.nan)
+    if mask.mean() < SPARSE:
+        known, error = _dots(known, np.fmin), _dots(error, np.fmax)
+    near, far = np.nanpercentile(known, (1, 99)) if mask.any() else np.percentile(depth, (1, 99))
+    metres = dict(norm=LogNorm(near, max(far, 1.01 * near)), cmap="magma_r")
+    errors = dict(norm=Normalize(0, WORST_ERROR), cmap="turbo")
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(WIDTH, (WIDTH - 1) / 2 * height / width * 2 + 0.7), dpi=100, layout="constrained")
+    parts = zip(figure.subplots(2, 2).flat, TITLES, (None, depth, known, error), strict=True)
+    for axes, title, layer in parts:
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_axis_off()
+        axes.imshow(image if title == TITLES[0] else image // 3)
+        if layer is not None:
+            drawn = axes.imshow(layer, **(errors if layer is error else metres), interpolation="nearest")
+            ends, ticks = ("max", None) if layer is error else ("both", TICKS)
+            figure.colorbar(drawn, ax=axes, extend=ends, ticks=ticks, format="%g", fraction=0.03).minorticks_off()
+    return figure
+
+
+def _dots(layer: Float[np.ndarray, "height width"], worst: np.ufunc) -> Float[np.ndarray, "height width"]:
+    """Sparse values as 3x3 dots; where they meet, `worst` decides: np.fmin or np.fmax, which pass over NaN."""
+    padded = np.pad(layer, 1, constant_values=np.nan)
+    return worst.reduce(np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*layer.shape, 9), axis=-1)
 
 
 def _at(layer: Shaped[np.ndarray, "height width ..."], size: tuple[int, int]) -> Shaped[np.ndarray, "..."]:
     """A layer of a picture at `size` (height, width), each pixel the nearest one."""
     return layer if layer.shape[:2] == size else cv2.resize(layer, size[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def _colour(level: Float[np.ndarray, "height width"], colormap: int) -> UInt8[np.ndarray, "height width 3"]:
-    grey = np.round(255 * np.clip(level, 0, 1)).astype(np.uint8)
-    return cv2.applyColorMap(grey, colormap)[..., ::-1]

@@ -92,7 +92,7 @@ def test_pictures_where_ground_truth_has_another_size(tmp_path):
     assert samples[0].depth.shape == SIZE
     ((caption, file),) = write_panels(result, protocol, samples, predictor, tmp_path / "pictures")
     assert caption.startswith(f"{DRIVE} 0000000002 l: abs_rel")
-    assert cv2.imread(str(tmp_path / "pictures" / file)).shape == (3 * 192, 640, 3)
+    assert cv2.imread(str(tmp_path / "pictures" / file)).shape[1] == 1200
 
 
 def test_what_a_dataset_needs(tmp_path):
