@@ -19,7 +19,7 @@ from robustdepth.errors import run_main
 from robustdepth.evaluation.evaluator import evaluate
 from robustdepth.evaluation.frame import ScoredFrame
 from robustdepth.evaluation.predictors import NetworkPredictor
-from robustdepth.evaluation.protocols import get_protocol
+from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.samples import protocol_samples
 from robustdepth.models.build import build_depth_net
 from robustdepth.runtime.inference import DepthModel
@@ -49,7 +49,7 @@ def main(_) -> None:
 
 
 def _measure() -> None:
-    protocol = get_protocol("kitti_sparse_frames")
+    protocol = PROTOCOLS.find("kitti_sparse_frames")
     samples = Repeated(protocol_samples(protocol, data_root=_DATA_ROOT.value), _COUNT.value)
     predictor = NetworkPredictor(_untrained_model(), _BATCH_SIZE.value)
     median_map = np.full((192, 640), 15, np.float32)

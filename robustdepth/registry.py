@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from typing import Generic, TypeVar
 
 from robustdepth.errors import UserError, nearest
@@ -18,14 +19,23 @@ class Registry(dict[str, T], Generic[T]):
     ... def negative(image, level, key): ...
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, taken: Container[str] = ()):
         super().__init__()
         self.kind = kind  # in the words of an error
+        self.taken = taken  # names that mean something else where these choices are named
 
     def add(self, name: str, choice: T) -> T:
-        """Lists a choice, and returns it. Raises UserError where the name is taken."""
+        """Lists a choice, and returns it.
+
+        Raises:
+          UserError: the name is taken, or is none that configs and command lines can hold.
+        """
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+            raise UserError(f"{name!r} is no name for a {self.kind}: use letters, digits and _ . - only.")
         if name in self:
             raise UserError(f"{self.kind} {name!r} exists already, {self[name]!r}: choose another name.")
+        if name in self.taken:
+            raise UserError(f"{self.kind} {name!r}: the name means something else already, choose another one.")
         self[name] = choice
         return choice
 

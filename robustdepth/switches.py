@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.types import STEREO
 
+BASE_TERMS = ("photometric", "smoothness", "geometric", "velocity")
 SECOND_VIEWS = ("texture", "weather")
 SEMANTIC_TERMS = ("semantics_edge", "semantics_node", "semantics_anchor")
 TRANSFER_TERMS = ("transfer_feature", "transfer_distribution")

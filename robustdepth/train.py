@@ -45,7 +45,7 @@ def _dry_run() -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """As absl does; whatever is wrong with the flags or in the config file ends with a sentence."""
     given = [word.partition("=")[2] for word in argv if re.match("--?config=", word)]
-    path = given[-1].partition(":")[0] if given else ""
+    path, _, row = given[-1].partition(":") if given else ("", "", "")
     try:
         if path and not pathlib.Path(path).is_file():
             raise UserError(f"config file {path} does not exist.")
@@ -57,6 +57,8 @@ def parse_flags(argv: list[str]) -> list[str]:
             sentence = (
                 f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else " ".join(str(error).split())
             )
+        if row and sentence.endswith(f"KeyError: {row!r}"):
+            sentence = f"{path} has no row {row!r}: its ROWS have the names."
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
 

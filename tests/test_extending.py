@@ -25,6 +25,7 @@ from robustdepth.evaluation.suite.plan import make_plan
 from robustdepth.geometry.camera import make_camera
 from robustdepth.interop.fill import fill
 from robustdepth.methods.method import METHODS, Method, Terms
+from robustdepth.methods.objective import weight_of
 from robustdepth.models.encoder import ENCODERS
 from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.runtime import config as configs
@@ -166,6 +167,26 @@ def test_a_config_names_what_was_added_and_nothing_else():
     configs.check(config)
     with pytest.raises(UserError, match=r"encoder 'toy_encoder' exists already"):
         add_encoder()
+
+
+def test_what_does_not_fit_together_is_said():
+    config = shrink(tiny_config(), steps=1)
+    METHODS.add("toy", Method(("toy_far",), lambda config, learnt: None, lambda *given: Terms({})))
+    config.loss.toy_far = 0.5  # a weight that configs/base.py does not have
+    configs.check(config)
+    with pytest.raises(UserError, match=r"loss 'nameless', which has no weight in config\.loss"):
+        weight_of(config.loss, "nameless")
+    del METHODS["toy"]
+    with pytest.raises(UserError, match=r"config\.loss\.toy_far is unknown"):
+        configs.check(config)
+    with pytest.raises(UserError, match="two methods compute a loss 'a'"):
+        _ = Terms({"a": Term(jnp.float32(0), jnp.float32(1))}) | Terms({"a": Term(jnp.float32(1), jnp.float32(1))})
+    with pytest.raises(UserError, match="unknown dataset 'toy_dataset'"):
+        add_protocols("toy_dataset", valid=ANY_DEPTH)
+    dataset = Dataset("A toy", "https://example.org", "*.png", {"toy_dusk": COUNT}, lambda *given: [])
+    DATASETS.add("toy_dataset", dataset)
+    with pytest.raises(UserError, match=r"no condition 'toy_dsk': did you mean toy_dusk"):
+        add_protocols("toy_dataset", conditions=["toy_dsk"], valid=ANY_DEPTH)
 
 
 def test_a_corruption_changes_images_as_it_says():

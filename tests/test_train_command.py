@@ -174,6 +174,7 @@ def test_two_processes_do_not_share_a_workdir(clip, tmp_path):
     ("flags", "sentence"),
     [
         (["--config.optimizer.step=5"], "no key step. Did you mean steps instead"),
+        (["--config=configs/world_structure.py:fulll"], "configs/world_structure.py has no row 'fulll'"),
         (["--config.modle.dtype=x"], "no key modle. Did you mean model instead"),
         (["--config.batch_size=many"], "many"),
         (["--config.image_size=64x208"], "must be a tuple of 2 whole numbers"),

@@ -6,19 +6,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from robustdepth.data.benchmarks.protocol import EIGEN_CROP as EIGEN_CROP
-from robustdepth.data.benchmarks.protocol import PROTOCOLS, Protocol
+from robustdepth.data.benchmarks.protocol import PROTOCOLS as PROTOCOLS
 from robustdepth.data.benchmarks.protocol import WHOLE_IMAGE as WHOLE_IMAGE
-from robustdepth.errors import UserError, nearest
+from robustdepth.data.benchmarks.protocol import Protocol
+from robustdepth.errors import UserError
 from robustdepth.evaluation.alignment import check_alignment, default_alignment
 
 WORLD_SEED = 0  # of the evaluation worlds, which are another split than the training worlds, whatever the seed
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol of that name. Raises UserError with the nearest names if there is none."""
-    if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol {name!r}: {nearest(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
 
 
 def resolve_alignment(protocol: Protocol, scale_kind: str, override: str = "") -> tuple[str, str]:

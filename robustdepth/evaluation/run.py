@@ -12,13 +12,14 @@ from jaxtyping import Float
 
 from robustdepth.conditions.corruptions.benchmark import SEVERITIES, check_corruptions, check_severities, check_size
 from robustdepth.conditions.spec import parse
+from robustdepth.data.benchmarks.protocol import OTHER_PROTOCOLS
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.alignment import check_alignment
 from robustdepth.evaluation.baselines import find_median_map
 from robustdepth.evaluation.evaluator import evaluate
 from robustdepth.evaluation.pictures import write_bars, write_panels
 from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor, Predictor, map_size
-from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, get_protocol, resolve_alignment
+from robustdepth.evaluation.protocols import PROTOCOLS, Protocol, resolve_alignment
 from robustdepth.evaluation.report import open_output, robustness_summary, summary, write_report
 from robustdepth.evaluation.result import Result
 from robustdepth.evaluation.robustness.corruptions import Baseline, Robustness, evaluate_corruptions, find_baseline
@@ -56,7 +57,7 @@ class Options:
     baseline_report: str = ""  # what mCE is set against
 
     def __post_init__(self):
-        known = (*PROTOCOLS, ODOMETRY, *VIDEO_PROTOCOLS, STEREO_PROTOCOL, MASKS)
+        known = (*PROTOCOLS, *OTHER_PROTOCOLS)
         if not self.protocols:
             raise UserError("--protocols is empty: give world, kitti_eigen or others of docs/evaluation.md.")
         for name in self.protocols:
@@ -141,7 +142,7 @@ def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) ->
     if STEREO_PROTOCOL in options.protocols:
         raise UserError("protocol stereo needs a stereo network: give the checkpoint of one that was trained as such.")
     # Opened first: what is missing is said before anything is computed.
-    protocols = [get_protocol(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
+    protocols = [PROTOCOLS.find(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
     work = [open_frames(protocol, model, options) for protocol in protocols]
     sequence = open_sequence(options.data_root, options.sequence) if ODOMETRY in options.protocols else None
     videos = [

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.models.depth_net import DepthOutput
 from robustdepth.registry import Registry
+from robustdepth.switches import SECOND_VIEWS
 from robustdepth.types import Array, Batch, PyTree, Term
 
 
@@ -23,6 +24,8 @@ class Terms(NamedTuple):
     images: dict[str, Array] = {}  # noqa: RUF012 - to show, [batch, ...]
 
     def __or__(self, other: "Terms") -> "Terms":
+        for name in self.losses.keys() & other.losses.keys():
+            raise UserError(f"two methods compute a loss {name!r}: one must have another name.")
         return Terms(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
 
 
@@ -45,7 +48,8 @@ class Method(NamedTuple):
     terms: Callable[[Any, Seen, Array], Terms]  # of the settings, what was seen, and the method's random key
 
 
-METHODS: Registry[Method] = Registry("method")
+# A method's name is that of its random stream, too; those taken are the other streams of a step.
+METHODS: Registry[Method] = Registry("method", taken=("augment", "auto_mask", *SECOND_VIEWS))
 
 
 @flax.struct.dataclass

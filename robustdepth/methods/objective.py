@@ -49,12 +49,13 @@ from typing import NamedTuple
 import flax.linen as nn
 from ml_collections import ConfigDict
 
+from robustdepth.errors import UserError
 from robustdepth.methods import reprojection, second_view, texture, weather
 from robustdepth.methods.augment import Views, augment
 from robustdepth.methods.forward import apply
 from robustdepth.methods.method import METHODS, Aux, LossFn, Seen, Terms, weighted_sum
 from robustdepth.streams import stream
-from robustdepth.switches import uses, uses_view
+from robustdepth.switches import BASE_TERMS, uses, uses_proxy, uses_view
 from robustdepth.types import Array, Batch, PyTree
 
 SECOND_VIEWS = {"texture": texture, "weather": weather}
@@ -114,8 +115,22 @@ def total_loss(parts: Parts, params: PyTree, stats: PyTree, batch: Batch, key: A
     for name, terms in parts.methods.items():
         found |= terms(seen, stream(key, name))
 
-    losses = {name: term for name, term in found.losses.items() if parts.weights[name.partition("/")[0]]}
+    losses = {name: term for name, term in found.losses.items() if weight_of(parts.weights, name)}
     return weighted_sum(parts.weights, losses, step), Aux(stats | new_stats, losses, found.watched, found.images)
+
+
+def weight_of(weights: ConfigDict, name: str) -> float | str:
+    """The weight of a term. Raises UserError for a term that config.loss has no weight for."""
+    loss = name.partition("/")[0]
+    if loss not in weights:
+        raise UserError(f"a method computes the loss {loss!r}, which has no weight in config.loss: name it in METHODS.")
+    return weights[loss]
+
+
+def terms_of(config: ConfigDict) -> set[str]:
+    """The names in config.loss that a training of task "depth" computes; "mask" is learned beside "proxy" alone."""
+    names = {*BASE_TERMS, *(f"{view}_{term}" for view in SECOND_VIEWS for term in ("photometric", "consistency"))}
+    return names.union(*(method.losses for method in METHODS.values()), {"mask"} if uses_proxy(config) else ())
 
 
 def make_loss_fn(

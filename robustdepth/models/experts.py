@@ -7,7 +7,7 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Float
 
-from robustdepth.errors import UserError, nearest
+from robustdepth.errors import UserError
 from robustdepth.interop.fill import Report, Variables
 from robustdepth.registry import Registry
 from robustdepth.types import Array
@@ -31,15 +31,8 @@ class ExpertKind(NamedTuple):
     weights: str  # what file holds them, and where it can be had
 
 
-EXPERTS: Registry[ExpertKind] = Registry("semantic expert")
 WORLD = "world"  # its shape stands in its weight file
-
-
-def find_expert(name: str) -> ExpertKind:
-    """The expert of that name, other than "world". Raises `UserError` for an unknown name."""
-    if name not in EXPERTS:
-        raise UserError(f"config.semantics.expert={name!r} is unknown: {nearest(name, (WORLD, *EXPERTS))}")
-    return EXPERTS[name]
+EXPERTS: Registry[ExpertKind] = Registry("semantic expert", taken=(WORLD,))
 
 
 def nearest_stride(available: tuple[int, ...], wanted: int, expert: str) -> int:

@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 from robustdepth.conditions.spec import parse as parse_conditions
 from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
+from robustdepth.methods.objective import terms_of
 from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.files import replacing
+from robustdepth.runtime.loss_checks import check_second_views, check_stereo, check_weights
 from robustdepth.runtime.schema import check_values, flatten
-from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_truth, uses_view
+from robustdepth.switches import uses_truth
 from robustdepth.types import STEREO, TEMPORAL
 
 CONFIG_FILE = "config.json"
@@ -39,7 +41,7 @@ def check(config: ConfigDict) -> None:
       UserError: one sentence that names the key, its value, and what would be right.
     """
     base = _base()
-    check_values(config, base.get_config(), base.RANGES)
+    check_values(config, _defaults(config), base.RANGES)
     for key, allowed in choices().items():
         value = lookup(config, key)
         if value not in allowed:
@@ -82,6 +84,7 @@ def check(config: ConfigDict) -> None:
             f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
             f"< max_depth={config.model.max_depth} must hold."
         )
+    check_weights(config, base.get_config())
     check_second_views(config)
     check_stereo(config)
     if config.batch_size % config.optimizer.accumulate:
@@ -105,92 +108,20 @@ def check_rules(rules: tuple) -> None:
             raise UserError(f'config.sharding.rules has {rule!r}: its spec must be a tuple, or "longest".')
 
 
-def check_second_views(config: ConfigDict) -> None:
-    """Refuses options of the texture view and of the semantic expert that leave nothing to do, or nothing to read."""
-    texture, semantics = config.texture, config.semantics
-    if not config.data.views and (
-        uses(config, "photometric", "smoothness") or any(uses_view(config, v) for v in SECOND_VIEWS)
-    ):
-        raise UserError(
-            "config.data.views=(), but a loss rebuilds the target from its source views: name one, or set "
-            "config.loss.photometric, smoothness and the weights of texture and weather to 0."
-        )
-    if not set(semantics.views) <= {"clean", "perturbed"} or not semantics.views:
-        raise UserError(f'config.semantics.views={semantics.views}: name "clean", "perturbed" or both.')
-    if uses_view(config, "texture") and not (texture.missing or texture.interfering or texture.jitter):
-        raise UserError(
-            "config.texture switches missing, interfering and jitter all off, but a texture loss has a weight: give "
-            "one of them a probability, or set config.loss.texture_photometric and texture_consistency to 0."
-        )
-    if not uses(config, *SEMANTIC_TERMS):
-        return
-    has_second = uses_view(config, "texture") or uses_view(config, "weather")
-    if tuple(semantics.views) == ("perturbed",) and not has_second:
-        raise UserError(
-            'config.semantics.views=("perturbed",), but no texture or weather loss asks for a perturbed view: add '
-            '"clean", or give config.loss.texture_photometric a weight.'
-        )
-    finest = 4 if config.model.output_stride <= 4 else config.model.output_stride
-    if semantics.stride < finest:
-        raise UserError(f"config.semantics.stride={semantics.stride} is none of the decoder's strides: use 16, 8 or 4.")
-    if any(length % semantics.stride for length in config.image_size):
-        height, width = config.image_size
-        raise UserError(f"config.semantics.stride={semantics.stride} does not divide the image size {height}x{width}.")
-    if semantics.cache and config.data.world_share:
-        raise UserError(
-            "config.semantics.cache holds features of recordings; the world's share of the batch has none there: set "
-            'config.data.world_share=0, or config.semantics.cache="".'
-        )
-
-
-def check_stereo(config: ConfigDict) -> None:
-    """Refuses a stereo teacher, or selective distillation, without what it needs."""
-    selective, loss, mask_decoder = config.selective, config.loss, config.model.mask_decoder
-    if config.stereo.max_disparity % 16 or config.stereo.max_disparity < 0:
-        raise UserError(f"config.stereo.max_disparity={config.stereo.max_disparity} must be a multiple of 16, or 0.")
-    if not (uses_proxy(config) or uses_transfer(config)):
-        return
-    if STEREO not in config.data.views:
-        raise UserError(
-            "selective distillation (config.loss.proxy, transfer_feature or transfer_distribution) needs pairs: add "
-            f'"stereo" to config.data.views={tuple(config.data.views)}.'
-        )
-    if selective.proxy == "files" and not selective.folder:
-        raise UserError(
-            'config.selective.proxy="files" needs config.selective.folder: `python -m robustdepth.prepare proxies` '
-            "fills one."
-        )
-    if selective.proxy == "files" and config.data.world_share:
-        raise UserError(
-            'config.selective.proxy="files" are proxies of recordings; the world\'s share of the batch has none: set '
-            'config.data.world_share=0, or config.selective.proxy="stereo_net" or "sgm".'
-        )
-    if selective.proxy == "truth" and config.data.world_share != 1:
-        raise UserError(
-            'config.selective.proxy="truth" is the depth of the procedural world, recordings have none: set '
-            'config.data.world_share=1, or config.selective.proxy="stereo_net" or "sgm".'
-        )
-    learns = selective.mask in ("learned", "independent")
-    if learns and (mask_decoder == "none" or not loss.mask):
-        raise UserError(
-            f'config.selective.mask="{selective.mask}" needs config.model.mask_decoder="loss" and a weight in '
-            "config.loss.mask."
-        )
-    if selective.mask == "independent" and mask_decoder == "concatenated":
-        raise UserError(
-            'config.selective.mask="independent" goes with config.model.mask_decoder="loss": the masks that the depth '
-            'decoder would see with "concatenated" are one of two.'
-        )
-    if not 0 < selective.temperature[1] <= selective.temperature[0]:
-        raise UserError(f"config.selective.temperature={selective.temperature} must fall, and stay above 0.")
-
-
 def at_home(config: ConfigDict) -> ConfigDict:
     """The config with ~ replaced where a text, such as data.root, begins with it. Raises UserError without a home."""
     paths = {key: value for key, value in flatten(config).items() if isinstance(value, str) and value.startswith("~")}
     found = config.copy_and_resolve_references()
     found.update_from_flattened_dict({key: expand_home(value) for key, value in paths.items()})
     return found
+
+
+def _defaults(config: ConfigDict) -> ConfigDict:
+    """Every option with its default: of configs/base.py, and weights in `config` of methods from other packages."""
+    defaults = _base().get_config()
+    others = {name for name in terms_of(config) if name in config.loss and name not in defaults.loss}
+    defaults.loss.update(dict.fromkeys(others, 0.0))
+    return defaults
 
 
 def _base() -> ModuleType:
@@ -227,7 +158,7 @@ def read(workdir: pathlib.Path) -> ConfigDict:
         return from_json(path.read_text())
     except FileNotFoundError:
         raise UserError(f"no {CONFIG_FILE} in {workdir}: this is not a training workdir or exported model.") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # no JSON, or not a config's
         raise UserError(f"{path} is damaged ({error}); restore it, or train into a new workdir.") from None
 
 
@@ -241,7 +172,7 @@ def upgrade(values: dict[str, Any]) -> dict[str, Any]:
     for old, new in MOVED.items():
         (old_section, old_name), (section, name) = old.split("."), new.split(".")
         if old_name in values.get(old_section, {}):
-            values.setdefault(section, {})[name] = values[old_section].pop(old_name)
+            values.setdefault(section, {}).setdefault(name, values[old_section].pop(old_name))
     return values
 
 
@@ -256,7 +187,7 @@ def differences(config: ConfigDict, workdir: pathlib.Path) -> list[str]:
 
     A key that the workdir's version did not have counts as its default.
     """
-    old, new, defaults = flatten(read(workdir)), flatten(config), flatten(_base().get_config())
+    old, new, defaults = flatten(read(workdir)), flatten(config), flatten(_defaults(config))
     return [
         f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
         for key in sorted(old.keys() | new.keys())

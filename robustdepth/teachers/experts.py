@@ -20,7 +20,7 @@ from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
 from robustdepth.interop.torch_file import read_weights
 from robustdepth.models.build import build_segmentation_net
-from robustdepth.models.experts import WORLD, WorldExpert, find_expert, nearest_stride
+from robustdepth.models.experts import EXPERTS, WORLD, WorldExpert, nearest_stride
 from robustdepth.runtime import sharding
 from robustdepth.runtime.bundle import BUNDLED_EXPERT, read_bundle
 from robustdepth.types import Array, Batch, PyTree
@@ -72,7 +72,7 @@ def load_expert(semantics: ConfigDict, image_size: tuple[int, int], mesh: Mesh) 
         module, variables = _world_expert(semantics.weights)
         report = f"{name}: loaded {semantics.weights or 'the network that comes with the package'}."
     else:
-        kind = find_expert(name)
+        kind = EXPERTS.find(name)
         module = kind.build()
         if not semantics.weights or not pathlib.Path(semantics.weights).is_file():
             raise UserError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robustdepth.errors import UserError
-from robustdepth.evaluation.protocols import PROTOCOLS, check_size, get_protocol, resolve_alignment, valid_pixels
+from robustdepth.evaluation.protocols import PROTOCOLS, check_size, resolve_alignment, valid_pixels
 from robustdepth.evaluation.samples import protocol_samples
 from robustdepth.types import Camera
 
@@ -52,7 +52,7 @@ def test_alignment_follows_the_scale_and_an_override_shows_in_the_name():
 
 def test_unknown_protocol_names_the_nearest():
     with pytest.raises(UserError, match="unknown protocol 'kiti_eigen': did you mean kitti_eigen"):
-        get_protocol("kiti_eigen")
+        PROTOCOLS.find("kiti_eigen")
 
 
 def test_sizes_that_cannot_belong_together():

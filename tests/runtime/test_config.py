@@ -2,13 +2,14 @@
 
 import copy
 import importlib
+import re
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, world_quickstart
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.schema import check_values, flatten, parse_range, range_of
@@ -73,6 +74,34 @@ def test_what_cannot_be_right_is_refused_with_one_sentence(key, value, sentence)
     with pytest.raises(UserError, match=sentence) as refused:
         configs.check(changed(key, value))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"loss.photometric": 0.0, "loss.smoothness": 0.0}, "config.loss has no weight"),
+        ({"loss.hints": 1.0}, "config.loss.hints=1.0 has no effect"),
+        ({"loss.mask": 1.0}, "config.loss.mask=1.0 has no effect, since config.loss.proxy has none"),
+        ({"loss.velocity": 1.0, "data.views": ("stereo",)}, "config.loss.velocity judges motion in time"),
+    ],
+)
+def test_weights_that_would_do_nothing_are_refused(changes, sentence):
+    config = world_quickstart.get_config()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        configs.check(config)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"loss": 3}', '{"reprojection": 4, "loss": {"auto_mask": true}}'])
+def test_a_file_that_is_no_config_is_told(tmp_path, text):
+    (tmp_path / configs.CONFIG_FILE).write_text(text)
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        configs.read(tmp_path)
+
+
+def test_what_moved_never_replaces_what_is_there():
+    config = configs.from_json('{"loss": {"auto_mask": true, "ssim_share": 0.5}, "reprojection": {"auto_mask": false}}')
+    assert config.to_dict() == {"loss": {}, "reprojection": {"auto_mask": False, "ssim_share": 0.5}}
 
 
 def test_a_missing_key_is_named():

@@ -6,7 +6,7 @@ import pytest
 
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError
-from robustdepth.models.experts import EXPERTS, find_expert, nearest_stride
+from robustdepth.models.experts import EXPERTS, nearest_stride
 from robustdepth.runtime import sharding
 from robustdepth.teachers.experts import load_expert, open_expert_cache
 from tests.recordings import config_for, write_kitti_raw
@@ -69,8 +69,6 @@ def test_missing_weights_are_named_with_their_origin(mesh, tmp_path):
     semantics.expert = "dinov2_vits"
     with pytest.raises(UserError, match="did you mean dinov2"):
         load_expert(semantics, SIZE, mesh)
-    with pytest.raises(UserError, match="unknown"):
-        find_expert("sam")
 
 
 def test_a_stride_that_no_resizing_can_bridge_is_refused():

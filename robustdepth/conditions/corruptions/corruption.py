@@ -7,4 +7,4 @@ from robustdepth.types import Array
 
 # (image [height, width, 3] in [0, 1] that holds multiples of 1/255, severity - 1, key) -> image
 Corruption = Callable[[Array, Array, Array], Array]
-CORRUPTIONS: Registry[Corruption] = Registry("corruption")
+CORRUPTIONS: Registry[Corruption] = Registry("corruption", taken=("all",))

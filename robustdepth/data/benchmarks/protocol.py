@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from robustdepth.data.benchmarks.listed import DATASETS
+from robustdepth.errors import UserError, nearest
 from robustdepth.registry import Registry
 
 # Garg et al. (ECCV 2016), as fractions of the image: first row, end row, first column, end column.
@@ -38,7 +39,9 @@ class Protocol:
     outlines: bool = False  # ground truth is dense, so that outlines are scored too, at every pixel
 
 
-PROTOCOLS: Registry[Protocol] = Registry("protocol")
+# Protocols that are no `Protocol`: of videos, motion, stereo networks and masks.
+OTHER_PROTOCOLS = ("odometry", "video_world", "video_odometry", "flicker", "stereo", "masks")
+PROTOCOLS: Registry[Protocol] = Registry("protocol", taken=OTHER_PROTOCOLS)
 
 
 for _protocol in (
@@ -73,8 +76,13 @@ def add_protocols(
     """Adds a protocol of the same rules for each of the dataset's `conditions`, or for all where none are named.
 
     `rules` are fields of `Protocol`: `valid`, and others where its defaults are not right.
+
+    Raises:
+      UserError: an unknown dataset or condition, or a name that another protocol has.
     """
-    data = DATASETS[dataset]
+    data = DATASETS.find(dataset)
     for name in conditions or data.conditions:
+        if name not in data.conditions:
+            raise UserError(f"dataset {dataset!r} has no condition {name!r}: {nearest(name, data.conditions)}")
         given = {"title": f"{data.title}: {name}", "count": data.conditions[name], "dataset": dataset} | rules
         PROTOCOLS.add(name, Protocol(name=name, truth="dataset", crop=crop, **given))

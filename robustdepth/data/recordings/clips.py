@@ -66,8 +66,9 @@ class Recording:
     targets: Sequence[Key] = ()  # the split that the recording itself brings along; empty: all frames
 
 
+COMMANDS = ("check", "check_dataset", "evaluation", "corrupt", "proxies", "bench")  # others of `prepare`
 # What `config.data.name` may be: config.data -> recording. Raises UserError where there is none, or not all of it.
-RECORDINGS: Registry[Callable[[ConfigDict], Recording]] = Registry("recording")
+RECORDINGS: Registry[Callable[[ConfigDict], Recording]] = Registry("recording", taken=("none", *COMMANDS))
 
 
 def read_file(frame: Frame, size: tuple[int, int]) -> np.ndarray:

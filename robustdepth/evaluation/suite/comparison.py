@@ -8,7 +8,7 @@ from typing import Any
 
 from robustdepth.data.benchmarks.datasets import DATASETS
 from robustdepth.evaluation.metrics import HIGHER_IS_BETTER
-from robustdepth.evaluation.protocols import PROTOCOLS, WHOLE_IMAGE, Protocol, get_protocol
+from robustdepth.evaluation.protocols import PROTOCOLS, WHOLE_IMAGE, Protocol
 
 Entry = Mapping[str, Any]  # one protocol in a report.json
 HEADLINES = ("abs_rel", "delta1")
@@ -105,7 +105,7 @@ def conditions_of(models: Mapping[str, Mapping[str, Any]]) -> list[Condition]:
 
 def protocol_of(result: str) -> Protocol:
     """The protocol of a result's name, which also tells an overridden alignment: world[alignment=none]."""
-    return get_protocol(result.split("[")[0])
+    return PROTOCOLS.find(result.split("[")[0])
 
 
 @dataclasses.dataclass(frozen=True)

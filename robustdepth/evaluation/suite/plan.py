@@ -150,7 +150,7 @@ def _dataset(name: str, root: str, splits: Mapping[str, str]) -> Plan:
         if needed and not packed and not split:
             without.append(condition)
         else:
-            work.append(Planned(PROTOCOLS[condition], root, split))
+            work.append(Planned(PROTOCOLS.find(condition), root, split))
     if not without:
         return Plan(work, [])
     key = without[0] if len(without) == 1 else name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robustdepth.errors import UserError
-from robustdepth.evaluation.protocols import get_protocol
+from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.robustness.weather import FAR, WeatherSamples, complete, under_weather
 from robustdepth.evaluation.run import Options
 from robustdepth.types import Camera, EvalSample
@@ -63,9 +63,9 @@ def test_sparse_truth_gives_nearly_the_weather_of_dense_truth():
 
 
 def test_the_weather_is_part_of_the_name():
-    protocol = under_weather(get_protocol("world"), "rain+night")
+    protocol = under_weather(PROTOCOLS.find("world"), "rain+night")
     assert protocol.name == "world[rain+night]"
-    assert protocol.clip == get_protocol("world").clip
+    assert protocol.clip == PROTOCOLS.find("world").clip
 
 
 def test_what_cannot_be_is_refused_before_anything_runs():
