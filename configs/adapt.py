@@ -4,7 +4,8 @@
 
 Both networks start from those of the package. Neighbouring frames of the clip teach them; a quarter of every batch is
 the procedural world with its true depth and motion, which keeps metres, outlines and sky. Rates are low, so that
-nothing collapses. WORKDIR/result.png shows a frame beside its depth.
+nothing collapses; should depth collapse all the same, training begins again by itself, at most twice.
+WORKDIR/result.png shows a frame beside its depth.
 """
 
 from configs import world_bundled
@@ -34,4 +35,5 @@ def get_config():
     config.log.every = 20
     config.log.images_every = 100
     config.checkpoint.every = 100
+    config.health.restarts = 2
     return config

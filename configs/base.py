@@ -45,6 +45,7 @@ RANGES = {
     "log.*": "[1, inf)",
     "checkpoint.*": "[1, inf)",
     "health.max_skipped_in_row": "[1, inf)",
+    "health.restarts": "[0, inf)",
     "health.min_spread": "[0, inf)",
     "health.max_at_limits": "[0, 1]",
     "health.max_auto_mask": "[0, 1]",
@@ -208,6 +209,7 @@ def get_config() -> ConfigDict:
             checkpoint=dict(every=2_000, keep=3),
             health=dict(
                 max_skipped_in_row=5,
+                restarts=0,  # how often training begins again by itself when depth has surely collapsed
                 min_spread=0.02,
                 max_at_limits=0.3,  # share of depth at model.min_depth or model.max_depth
                 max_auto_mask=0.98,

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import logging
 import pathlib
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -148,6 +149,25 @@ class Checkpointer:
                 f"{self.folder.parent} has no checkpoint left but those set aside as damaged in {aside}: move one back "
                 f"to {self.folder}/STEP, or delete {aside} to train from scratch."
             )
+
+    def begin_again(self) -> None:
+        """Deletes every checkpoint, the newest first: killed meanwhile, the run goes on from an older one."""
+        self.wait()
+        together(lambda: self._delete_all() if is_first() else None)
+        self._manager.reload()
+        self._safe = None
+
+    def _delete_all(self) -> None:
+        for step in reversed(committed_steps(self.folder)):
+            try:
+                half = fresh(self.folder, f"{step}{TEMPORARY}-deleted")  # what is deleted in part is no checkpoint
+                (self.folder / str(step)).rename(half)
+                shutil.rmtree(half)
+            except OSError as error:
+                raise UserError(
+                    f"the checkpoint {self.folder / str(step)} cannot be deleted ({first_line(error)}): mend this and "
+                    "start the same command again."
+                ) from error
 
     def close(self) -> None:
         """Waits for pending saves and lets go of the folder."""

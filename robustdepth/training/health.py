@@ -66,6 +66,17 @@ def alarms(scalars: dict[str, float], config: ConfigDict) -> dict[str, str]:
     return found
 
 
+def collapsed(terms: dict[str, float], config: ConfigDict) -> str | None:
+    """How depth has collapsed beyond doubt, twice as far out as where an alarm begins; None where it has not."""
+    limits = config.health
+    if (spread := terms.get("depth_spread", float("inf"))) < limits.min_spread / 2:
+        return f"its spread (std/mean) is {spread:.4f}"
+    for limit in ("min_depth", "max_depth"):
+        if (share := terms.get(f"at_{limit}", 0.0)) > 2 * limits.max_at_limits:
+            return f"{share:.0%} of it is at config.model.{limit}={config.model[limit]}"
+    return None
+
+
 def save_bad_batch(batch: Batch, step: int, workdir: pathlib.Path) -> pathlib.Path:
     """Keeps all that a skipped step was given as WORKDIR/bad_batches/STEP.npz; `training.replay` reads it."""
     path = workdir / "bad_batches" / f"{step}.npz"

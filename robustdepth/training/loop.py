@@ -10,7 +10,8 @@ import pathlib
 import signal
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +33,7 @@ from robustdepth.training import health
 from robustdepth.training.optimizer import learning_rate
 from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels, result_picture
+from robustdepth.training.restarts import CollapsedError, Trial
 from robustdepth.training.setup import Experiment, build
 from robustdepth.training.step import StepLog
 from robustdepth.types import Batch, TrainState
@@ -61,23 +63,41 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
             return
         mesh = sharding.make_mesh(config.sharding.axis)
         sharding.check_divides(config.batch_size, mesh.size, config.optimizer.accumulate)
-        experiment = distributed.together(lambda: build(config, mesh))
-        shard, shards = jax.process_index(), jax.process_count()
-        stream = distributed.together(lambda: train_stream(config, shard, shards, experiment.expert_cache))
         distributed.together(lambda: save_median(config, workdir.path))
-        with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer:
-            state = start(experiment, stream, checkpointer, workdir.path)
-            profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
-            shown = [name for name, weight in config.loss.items() if weight]
-            progress = Progress(int(state.step), config.optimizer.steps, config.batch_size, shown)
-            loop = _Loop(config, workdir, mesh, experiment, stream, checkpointer, profiler, progress)
-            with memory_errors_explained(config):
-                step = loop.run(state)
+        with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer, memory_errors_explained(config):
+            step = run_trials(config, workdir, mesh, checkpointer, profiled)
         if step == config.optimizer.steps:
             workdir.finish(step)
             print(f"trained to step {step}; this process took {duration(time.monotonic() - began)}")
         else:
             print(f"stopped by SIGTERM; saved at step {step}: the same command goes on from there")
+
+
+def run_trials(config: ConfigDict, workdir: Workdir, mesh: Mesh, checkpointer: Checkpointer, profiled: range) -> int:
+    """Trains from the newest checkpoint, and anew where depth collapses; returns the step reached.
+
+    Raises:
+      UserError: anything the user can mend; or the config allows no more restarts.
+    """
+    experiment = distributed.together(lambda: build(config, mesh))
+    shard, shards = jax.process_index(), jax.process_count()
+    restored = checkpointer.restore(experiment.template)
+    trial = Trial() if restored is None else Trial.at(restored[1])
+    shown = [name for name, weight in config.loss.items() if weight]
+    while True:
+        own = trial.config(config)
+        if trial.restarts:
+            experiment = distributed.together(partial(build, own, mesh))
+        stream = distributed.together(partial(train_stream, own, shard, shards, experiment.expert_cache))
+        state = start(experiment, stream, restored, workdir.path)
+        profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
+        progress = Progress(int(state.step), own.optimizer.steps, own.batch_size, shown)
+        try:
+            return _Loop(own, workdir, mesh, experiment, stream, checkpointer, profiler, progress, trial).run(state)
+        except CollapsedError as error:
+            stream.close()
+            trial, restored = trial.again(error, config), None
+            checkpointer.begin_again()
 
 
 @contextlib.contextmanager
@@ -95,9 +115,10 @@ def memory_errors_explained(config: ConfigDict) -> Iterator[None]:
         ) from error
 
 
-def start(experiment: Experiment, stream: Stream, checkpointer: Checkpointer, workdir: pathlib.Path) -> TrainState:
-    """The newest checkpoint's state, with the data stream set to its position; else a new state, listed in a file."""
-    restored = checkpointer.restore(experiment.template)
+def start(
+    experiment: Experiment, stream: Stream, restored: tuple[TrainState, dict[str, Any]] | None, workdir: pathlib.Path
+) -> TrainState:
+    """A checkpoint's state, with the data stream set to its position; else a new state, listed in a file."""
     if restored is None:
         state = experiment.initial_state()
         for name, tree in state.params.items():
@@ -140,6 +161,7 @@ class _Loop:
     checkpointer: Checkpointer
     profiler: Profiler
     progress: Progress
+    trial: Trial = dataclasses.field(default_factory=Trial)
     stop: bool = False  # set by SIGTERM, in a job of one process
     writer: MetricWriter | None = None  # of process 0
     seconds_idle: float = 0.0  # in which the devices may have waited for recordings to be read
@@ -178,11 +200,13 @@ class _Loop:
             stops = self._stops(step)
             ends = step == last or stops
             if ends or step % self.config.log.every == 0 or step == first + 1:
-                self._after(pending)
+                values = self._after(pending)
                 pending = None
                 self._report(step, log)
+                if step == last or step % self.config.log.every == 0:  # whatever this run went on from
+                    self.trial = self.trial.look(values, step, self.config)
             if ends or step % self.config.checkpoint.every == 0:
-                self.checkpointer.save(state, position, step)
+                self.checkpointer.save(state, position | self.trial.position(), step)
             if stops:
                 break
         return state
@@ -205,13 +229,14 @@ class _Loop:
             lower(state, batch).compile()
         distributed.meet()
 
-    def _after(self, done: _Done) -> None:
+    def _after(self, done: _Done) -> dict[str, float]:
         values = self.progress.add(done.log)
         if not bool(done.log.ok):
             path = self._keep_bad(distributed.collect(done.batch), done.step)
             logging.warning("step %d was not finite and is skipped; its batch is kept in %s", done.step, path)
             limit = self.config.health.max_skipped_in_row
             health.stop_if_hopeless(int(done.log.skipped_in_row), done.step, values, path, limit)
+        return values
 
     def _keep_bad(self, batch: Batch, step: int) -> pathlib.Path:
         kept = health.save_bad_batch(batch, step, self.workdir.path) if distributed.is_first() else None

@@ -18,6 +18,7 @@ from robustdepth.paths import command_line
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
 from robustdepth.runtime.checkpoint import Checkpointer
+from robustdepth.training.restarts import Trial
 from robustdepth.training.setup import build
 from robustdepth.types import Batch, Camera
 
@@ -49,6 +50,8 @@ def replay(path: pathlib.Path) -> dict[str, float]:
     experiment = build(config, mesh)
     with Checkpointer(workdir, config.checkpoint.keep) as checkpointer:
         restored = checkpointer.restore(experiment.template)
+    if restored is not None:  # the random numbers of a training that began again are others
+        experiment = build(Trial.at(restored[1]).config(config), mesh)
     state = experiment.initial_state() if restored is None else restored[0]
     print(f"with the networks of step {int(state.step)}")
     state = dataclasses.replace(state, step=jnp.asarray(int(path.stem) - 1, state.step.dtype))
