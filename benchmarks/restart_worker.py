@@ -64,7 +64,7 @@ def main() -> None:
     path, clock = pathlib.Path(sys.argv[1]), Clock(float(sys.argv[2]))
     del sys.argv[1:3]
     import jax
-    from absl import app, flags
+    from absl import app
 
     from robustdepth import train
     from robustdepth.training import loop
@@ -93,7 +93,7 @@ def main() -> None:
 
     save_median, start = clock.after("data", loop.save_median), clock.after("state", loop.start)
     vars(loop).update(build=build_and_watch, Progress=Progress, save_median=save_median, start=start)
-    flags.mark_flag_as_required("config")
+    train.define_flags()
     app.run(train.main, flags_parser=train.parse_flags)
 
 

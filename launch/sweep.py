@@ -13,7 +13,6 @@ import re
 import runpy
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError, run_main
 from robustdepth.paths import command_line
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.experiments import find_experiment, provide_configs
 from robustdepth.runtime.family import override
 from robustdepth.runtime.workdir import FINISHED_FILE
 
@@ -96,9 +96,8 @@ def check(config_path: str, runs: Sequence[Run]) -> None:
     Raises:
       UserError: no such config file, or what `runtime.config.check` says of a run's config.
     """
-    if not pathlib.Path(config_path).is_file():
-        raise UserError(f"config file {config_path} does not exist.")
-    get_config = runpy.run_path(config_path).get("get_config")
+    provide_configs()
+    get_config = runpy.run_path(find_experiment(config_path)).get("get_config")
     if get_config is None:
         raise UserError(f"{config_path} has no get_config(): name an experiment file, such as those in configs/.")
     for run in runs:
@@ -152,5 +151,4 @@ def _sweep() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(pathlib.Path.cwd()))  # experiment files import each other as configs.NAME
     app.run(lambda _: run_main(_sweep), argv=command_line())

@@ -7,9 +7,12 @@ from absl import app, flags, logging
 from robustdepth.errors import UserError, run_main
 from robustdepth.paths import command_line
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "File to write, NAME.safetensors.", required=True)
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file if there is one.")
+
+def define_flags() -> None:
+    """The flags of this command, which it defines where it runs: several commands can be imported in one process."""
+    flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
+    flags.DEFINE_string("output", None, "File to write, NAME.safetensors.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace the file if there is one.")
 
 
 def main(_) -> None:
@@ -23,12 +26,12 @@ def _export() -> None:
 
     from robustdepth.runtime.bundle import SUFFIX, read_bundle, read_model, write_bundle
 
-    output = pathlib.Path(_OUTPUT.value)
+    output = pathlib.Path(flags.FLAGS.output)
     if output.suffix != SUFFIX:
         raise UserError(f"--output={output} must end with {SUFFIX}: models are known by it.")
-    if output.exists() and not _OVERWRITE.value:
+    if output.exists() and not flags.FLAGS.overwrite:
         raise UserError(f"{output} exists: choose another --output or pass --overwrite.")
-    size = write_bundle(read_model(_CHECKPOINT.value), output)
+    size = write_bundle(read_model(flags.FLAGS.checkpoint), output)
     written = read_bundle(output)  # as its users will
     print(f"{output}: {size / 1e6:.2f} MB, {written.config.name} at step {written.step}")
     for name, params in written.params.items():
@@ -39,4 +42,5 @@ def _export() -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, argv=command_line())

@@ -6,20 +6,25 @@ from robustdepth.errors import UserError, run_main
 from robustdepth.paths import command_line
 from robustdepth.runtime.compilation_cache import keep_compiled
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results.", required=True)
-_OUTPUTS = flags.DEFINE_list(
-    "outputs",
-    ["png", "npz", "color", "ply"],
-    "What to write: png (16 bit, 256 times the depth), npz (float), color (near is bright; for videos also an .mp4), "
-    "ply (point cloud).",
-)
-_CAMERA = flags.DEFINE_string(
-    "camera", "", "For metres and points: the inputs' camera.json, or a folder with a file NAME.json for each of them."
-)
-_FOV = flags.DEFINE_float("fov", None, "Horizontal field of view in degrees, where there is no camera.json.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images per call of the network.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Write over results that lie in the output folder.")
+
+def define_flags() -> None:
+    """The flags of this command, which it defines where it runs: several commands can be imported in one process."""
+    flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
+    flags.DEFINE_string("output", None, "Folder for the results.", required=True)
+    flags.DEFINE_list(
+        "outputs",
+        ["png", "npz", "color", "ply"],
+        "What to write: png (16 bit, 256 times the depth), npz (float), color (near is bright; for videos also an "
+        ".mp4), ply (point cloud).",
+    )
+    flags.DEFINE_string(
+        "camera",
+        "",
+        "For metres and points: the inputs' camera.json, or a folder with a file NAME.json for each of them.",
+    )
+    flags.DEFINE_float("fov", None, "Horizontal field of view in degrees, where there is no camera.json.")
+    flags.DEFINE_integer("batch_size", 8, "Images per call of the network.")
+    flags.DEFINE_bool("overwrite", False, "Write over results that lie in the output folder.")
 
 
 def main(argv: list[str]) -> None:
@@ -35,16 +40,17 @@ def _predict(inputs: list[str]) -> None:
     from robustdepth.prediction.run import predict_files  # JAX starts only once the flags are right
 
     predict_files(
-        _CHECKPOINT.value,
+        flags.FLAGS.checkpoint,
         inputs,
-        _OUTPUT.value,
-        kinds=_OUTPUTS.value,
-        camera_file=_CAMERA.value,
-        field_of_view=_FOV.value,
-        batch_size=_BATCH_SIZE.value,
-        overwrite=_OVERWRITE.value,
+        flags.FLAGS.output,
+        kinds=flags.FLAGS.outputs,
+        camera_file=flags.FLAGS.camera,
+        field_of_view=flags.FLAGS.fov,
+        batch_size=flags.FLAGS.batch_size,
+        overwrite=flags.FLAGS.overwrite,
     )
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main, argv=command_line())

@@ -67,5 +67,5 @@ if __name__ == "__main__":
     integrity.PAUSES = (0.1, 0.1, 0.1)
     loop.build = build_toy
     loop.save_median = lambda *_: None  # renders for longer than all else takes
-    flags.mark_flag_as_required("config")
+    train.define_flags()
     app.run(train.main, flags_parser=train.parse_flags)

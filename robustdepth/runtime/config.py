@@ -15,6 +15,7 @@ from robustdepth.errors import UserError, nearest
 from robustdepth.methods.objective import terms_of
 from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
+from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.loss_checks import check_second_views, check_stereo, check_weights
 from robustdepth.runtime.schema import check_values, flatten
@@ -125,13 +126,9 @@ def _defaults(config: ConfigDict) -> ConfigDict:
 
 
 def _base() -> ModuleType:
-    """The file that holds every option with its default: not part of the package, it lies beside the experiments."""
-    try:
-        return importlib.import_module("configs.base")
-    except ModuleNotFoundError:
-        raise UserError(
-            "configs/base.py, which says what every option may be, is not found: run this from the repository's folder."
-        ) from None
+    """The file that holds every option with its default; it lies beside the experiments."""
+    provide_configs()
+    return importlib.import_module("configs.base")
 
 
 def lookup(config: ConfigDict, key: str) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from robustdepth.errors import UserError, blame, nearest
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.experiments import find_experiment, provide_configs
 
 
 class Family(NamedTuple):
@@ -27,6 +27,7 @@ def load_family(path: str) -> Family:
     Raises:
       UserError: no such file, or one without ROWS.
     """
+    path = find_experiment(path)
     module = _run_file(path)
     if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
         raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")
@@ -34,12 +35,12 @@ def load_family(path: str) -> Family:
 
 
 def load_config(path: str) -> ConfigDict:
-    """The config of a file, or of one row of a family: "configs/NAME.py:ROW".
+    """The config of a file or name, or of one row of a family: "configs/NAME.py:ROW".
 
     Raises:
       UserError: no such file or row, or one without get_config().
     """
-    file, _, row = path.partition(":")
+    file, _, row = find_experiment(path).partition(":")
     if row:
         family = load_family(file)
         with _blamed(file):
@@ -52,8 +53,7 @@ def load_config(path: str) -> ConfigDict:
 
 
 def _run_file(path: str) -> ModuleType:
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"config file {path} does not exist.")
+    provide_configs()
     spec = importlib.util.spec_from_file_location("robustdepth_family", path)
     if spec is None or spec.loader is None:
         raise UserError(f"config file {path} is no Python file.")
