@@ -1,4 +1,4 @@
-"""The README's picture: python -m benchmarks.picture [--checkpoint=bundled] [--scene=2] [--output=docs/depth.jpg].
+"""The README's picture: python -m benchmarks.picture [--checkpoint=bundled] [--scene=5] [--output=docs/depth.jpg].
 
 A rendered street that no training has seen, clear, in rain, at night and with sensor noise; beside each image the depth
 that the network predicts from it, in one range of colours for all. Run it again when the bundled network changes.
@@ -26,7 +26,7 @@ SEVERITY, NOISE = 0.8, 3  # of rain and night, in [0, 1]; of the noise, 1 to 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="bundled", help="a depth network, as in robustdepth.predict")
-    parser.add_argument("--scene", type=int, default=2, help="which unseen world")
+    parser.add_argument("--scene", type=int, default=5, help="which unseen world")
     parser.add_argument("--output", default="docs/depth.jpg")
     options = parser.parse_args()
     run_main(lambda: save_picture(picture(options.checkpoint, options.scene), options.output))

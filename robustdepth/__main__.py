@@ -1,4 +1,4 @@
-"""One command for all: robustdepth train|evaluate|predict|prepare|sample|export|ablate, as python -m robustdepth.X."""
+"""One command for all: robustdepth train|evaluate|predict|prepare|sample|export|ablate, each as python -m runs it."""
 
 import runpy
 import sys

@@ -31,7 +31,7 @@ def test_scripts_parse_and_can_be_started(path):
 
 def known_flags(module: str) -> set[str]:
     """The flags that a binary defines, and absl's --help."""
-    code = f"import robustdepth.{module}; from absl import flags; print(*flags.FLAGS)"
+    code = f"from robustdepth.{module} import define_flags; define_flags(); from absl import flags; print(*flags.FLAGS)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 

@@ -55,7 +55,9 @@ def test_report_shape(tmp_path, fakes, capsys):
     assert len(pictures) == 2 * COUNT
     for picture in pictures:
         assert f"pictures/{picture.name}" in text
-        assert cv2.imread(str(picture)).shape == (48, 32, 3)  # image, prediction, error
+        height, width, _ = cv2.imread(str(picture)).shape  # two by two, of images of 16x32
+        assert width == 1200
+        assert 600 <= height <= 700
     printed = capsys.readouterr().out
     assert f"{entry['metrics']['abs_rel']:.3f}" in printed
     assert "| train_median |" in printed
