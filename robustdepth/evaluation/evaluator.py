@@ -49,12 +49,7 @@ def evaluate(
     """
     rule, name = resolve_alignment(protocol, predictor.scale, alignment)
     baselines = _baselines(median_map)
-
-    def score(sample: EvalSample, inverse: Float[np.ndarray, "height width"]) -> dict[str, Metrics]:
-        frame = ScoredFrame(protocol, rule, sample)
-        frame.check(inverse)
-        return {key: frame.score(values) for key, values in {"model": inverse, **baselines}.items()}
-
+    score = functools.partial(_score, protocol, rule, baselines)
     started, network_seconds, scored = time.perf_counter(), 0.0, []
     left_out: list[LeftOut] = []
     with (
@@ -94,6 +89,15 @@ def _baselines(median_map: Float[np.ndarray, "map_height map_width"]) -> dict[st
     """Inverse depth of predictors that look at no image."""
     inverse = (1 / np.asarray(median_map)).astype(np.float32)
     return {"constant": np.full((1, 1), np.median(inverse), np.float32), "train_median": inverse}
+
+
+def _score(
+    protocol: Protocol, rule: str, baselines: dict[str, np.ndarray], sample: EvalSample, inverse: np.ndarray
+) -> dict[str, Metrics]:
+    """Metrics of the model's inverse depth, [height, width], and of the baselines'."""
+    frame = ScoredFrame(protocol, rule, sample)
+    frame.check(inverse)
+    return {key: frame.score(values) for key, values in {"model": inverse, **baselines}.items()}
 
 
 def _load(samples: Samples, predictor: Predictor, index: int) -> tuple[EvalSample, Any] | LeftOut:
