@@ -68,3 +68,7 @@ def template(state: TrainState):
     mesh = sharding.make_mesh("data")
     places = sharding.shardings_by_rules(state, ((".*", ()),), mesh)
     return jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), state, places)
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

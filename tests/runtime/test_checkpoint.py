@@ -1,7 +1,6 @@
 """Checkpoints come back exactly or not at all: proof of damage moves one aside, and no run begins again by itself."""
 
 import errno
-import json
 import pathlib
 import shutil
 
@@ -10,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import integrity
 from robustdepth.runtime.checkpoint import ASIDE, FOLDER, latest_step, load_weights
 from robustdepth.types import TrainState
-from tests.checkpoints import restore, save_steps, small_state
+from tests.checkpoints import contents, restore, save_steps, small_state
 from tests.tiny import tiny_config
+
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 PASSING = (
     OSError(errno.EIO, "Input/output error"),
@@ -27,30 +26,6 @@ PASSING = (
     MemoryError(),
     jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes"),
 )
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(integrity, "PAUSES", (0.0, 0.0, 0.0))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> pathlib.Path:
-    """A workdir with checkpoints of steps 1 and 2."""
-    workdir = tmp_path_factory.mktemp("saved") / "run"
-    workdir.mkdir()
-    configs.write(tiny_config(), workdir)
-    save_steps(workdir, (1, 2))
-    return workdir
-
-
-@pytest.fixture
-def workdir(saved, tmp_path) -> pathlib.Path:
-    return shutil.copytree(saved, tmp_path / "run")
-
-
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_is(found, step: int, like: TrainState | None = None) -> None:
@@ -232,65 +207,6 @@ def test_a_full_disk_while_setting_aside_loses_nothing(workdir, monkeypatch):
             restore(workdir, small_state(0.0))
     assert contents(workdir) == before
     assert_is(restore(workdir, small_state(0.0)), 1)
-
-
-def test_every_file_written_has_a_checksum(workdir):
-    folder = workdir / FOLDER / "2"
-    sums = json.loads((folder / integrity.SUMS_FILE).read_text())
-    written = {name for name in contents(folder) if "/" in name and not name.endswith("commit_success.txt")}
-    assert written <= sums.keys()
-    integrity.check_files(folder)
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_any_change_of_any_file_is_found(saved, tmp_path_factory, data):
-    folder = saved / FOLDER / "2"
-    name = data.draw(st.sampled_from(sorted(json.loads((folder / integrity.SUMS_FILE).read_text()))))
-    path = folder / name
-    whole = path.read_bytes()
-    changed = data.draw(st.binary(max_size=len(whole) + 8) | flipped(whole) | cut(whole) | st.none())
-    try:
-        path.unlink() if changed is None else path.write_bytes(changed)
-        if changed == whole:
-            integrity.check_files(folder)
-        else:
-            with pytest.raises(integrity.DamagedError):
-                integrity.check_files(folder)
-    finally:
-        path.write_bytes(whole)
-
-
-def flipped(whole: bytes) -> st.SearchStrategy[bytes]:
-    def flip(place: int, mask: int) -> bytes:
-        return whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :] if whole else b"x"
-
-    return st.builds(flip, st.integers(0, max(0, len(whole) - 1)), st.integers(1, 255))
-
-
-def cut(whole: bytes) -> st.SearchStrategy[bytes]:
-    return st.integers(0, len(whole)).map(lambda length: whole[:length])
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-@example(None)
-def test_whatever_happens_to_a_file_without_checksums_ends_in_a_checkpoint_or_a_sentence(saved, tmp_path_factory, data):
-    workdir = shutil.copytree(saved, tmp_path_factory.mktemp("fuzzed") / "run")
-    folder = workdir / FOLDER / "2"
-    names = sorted(json.loads((folder / integrity.SUMS_FILE).read_text()))
-    (folder / integrity.SUMS_FILE).write_text("{")  # unreadable checksums prove nothing
-    if data is not None:
-        path = folder / data.draw(st.sampled_from(names))
-        whole = path.read_bytes()
-        path.write_bytes(data.draw(st.binary(max_size=40) | flipped(whole) | cut(whole)))
-    try:
-        state, _ = restore(workdir, small_state(0.0))
-    except UserError as error:
-        sentence = str(error)
-        assert "\n" not in sentence
-    else:
-        assert int(state.step) in (1, 2)
 
 
 def test_weights_are_the_averaged_ones_where_the_run_kept_them(tmp_path):

@@ -2,55 +2,23 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 
-import flax.linen as nn
 import numpy as np
 import pytest
 from PIL import Image
 
-from robustdepth import prepare
 from robustdepth.data.images import BadImage
-from robustdepth.data.recordings.clips import Frame
 from robustdepth.data.source import open_recording
 from robustdepth.data.stereo.proxies import decode, encode, open_proxies, read_numbers
 from robustdepth.data.stereo.sgm import sgm_disparity
 from robustdepth.errors import UserError
 from robustdepth.teachers import proxy_writer
 from robustdepth.teachers.proxy_writer import Method, stereo_pairs, write_proxies
-from robustdepth.teachers.stereo_teacher import StereoTeacher, StereoView
-from tests.recordings import CAMERA, SIZE, data_options, truncate, write_clip, write_image, write_kitti_odometry
-
-DISPARITY = 6
-
-
-def write_rig(folder, count: int = 4, camera: dict = CAMERA, swapped: bool = False) -> None:
-    """A clip whose right views show everything `DISPARITY` pixels further left."""
-    write_clip(folder, count=0, camera=camera | {"baseline": 0.5})
-    for number in range(count):
-        noise = np.random.default_rng(number).integers(0, 255, (SIZE[0] // 4, SIZE[1] // 4 + 4, 3), np.uint8)
-        canvas = np.array(Image.fromarray(noise).resize((SIZE[1] + 16, SIZE[0]), Image.Resampling.BICUBIC))
-        views = canvas[:, : SIZE[1]], canvas[:, DISPARITY : SIZE[1] + DISPARITY]
-        for name, view in zip(("right", ".") if swapped else (".", "right"), views, strict=True):
-            write_image(folder / name / f"{number}.png", view)
-
-
-def run(monkeypatch, source, output, *arguments, data: str = "frames", method: str = "sgm") -> None:
-    words = ["proxies", f"--source={source}", f"--output={output}", f"--data={data}", f"--method={method}", *arguments]
-    monkeypatch.setattr(sys, "argv", ["prepare", *words])
-    prepare.main()
-
-
-def frames_of(root, name: str = "frames") -> list[Frame]:
-    return list(open_recording(data_options(name, root)).frames)
-
-
-def contents(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# storage -------------------------------------------------------------------------------------------------------------
+from tests.checkpoints import contents
+from tests.prepare_command import run_prepare
+from tests.recordings import CAMERA, SIZE, data_options, truncate, write_kitti_odometry
+from tests.stereo_rig import DISPARITY, frames_of, run_proxies, write_rig
 
 
 def test_numbers_are_kittis_with_the_check_in_the_lowest_bit(tmp_path):
@@ -81,12 +49,9 @@ def test_disparities_beyond_the_range_are_refused(value):
         encode(np.full((4, 4), value, np.float32), np.zeros((4, 4), bool))
 
 
-# writing and reading -------------------------------------------------------------------------------------------------
-
-
 def test_proxies_of_both_views_are_read_back(tmp_path, monkeypatch, capsys):
     write_rig(tmp_path / "clip")
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     assert "holds the disparities of 8 images" in capsys.readouterr().out
     recording = open_recording(data_options("frames", tmp_path / "clip"))
     proxies = open_proxies(tmp_path / "out")
@@ -110,7 +75,7 @@ def test_proxies_of_both_views_are_read_back(tmp_path, monkeypatch, capsys):
 
 def test_other_sizes_get_the_nearest_pixel_in_their_own_pixels(tmp_path, monkeypatch):
     write_rig(tmp_path / "clip", count=2)
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out", "--height=48", "--width=80")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out", "--height=48", "--width=80")
     read_numbers(tmp_path / "out" / "clip" / "r" / "0000000001.png", (48, 80))  # refuses any other size
     frame, proxies = frames_of(tmp_path / "clip")[1], open_proxies(tmp_path / "out")
     disparity, failed = proxies.read(frame, (48, 80))
@@ -126,9 +91,8 @@ def test_packed_frames_read_the_proxies_of_the_recording(tmp_path, monkeypatch):
     write_kitti_odometry(tmp_path / "raw", "06", cameras=[0, 1])
     size = ("--height=32", "--width=96")
     words = ["kitti_odometry", f"--source={tmp_path / 'raw'}", f"--output={tmp_path / 'packed'}", *size]
-    monkeypatch.setattr(sys, "argv", ["prepare", *words])
-    prepare.main()
-    run(monkeypatch, tmp_path / "raw", tmp_path / "out", data="kitti_odometry")
+    run_prepare(monkeypatch, *words)
+    run_proxies(monkeypatch, tmp_path / "raw", tmp_path / "out", data="kitti_odometry")
     proxies = open_proxies(tmp_path / "out")
     raw = {frame.key: frame for frame in frames_of(tmp_path / "raw", "kitti_odometry")}
     for frame in frames_of(tmp_path / "packed", "packed"):
@@ -157,32 +121,32 @@ def killer(after: int) -> Callable[[bytes], None]:
 
 def test_killed_and_continued_equals_uninterrupted(tmp_path, monkeypatch, capsys):
     write_rig(tmp_path / "clip")
-    run(monkeypatch, tmp_path / "clip", tmp_path / "whole")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "whole")
     for after in (3, 0, 2):
         with monkeypatch.context() as patch:
             patch.setattr(proxy_writer.Image.Image, "save", killer(after))
             with pytest.raises(Killed):
-                run(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
+                run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
         with pytest.raises(UserError, match=r"are not finished: run .* again, it goes on"):
             open_proxies(tmp_path / "resumed")
-    run(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
     assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "resumed").rglob("*")}
     capsys.readouterr()
-    run(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "resumed")
     assert "already holds the proxies of 4 pairs" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "resumed").rglob("*")} == before
 
 
 def test_another_preparation_or_folder_is_left_alone(tmp_path, monkeypatch):
     write_rig(tmp_path / "clip", count=2)
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     with pytest.raises(UserError, match=r"another preparation \(method differs, at max_disparity\)"):
-        run(monkeypatch, tmp_path / "clip", tmp_path / "out", "--max_disparity=64")
+        run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out", "--max_disparity=64")
     with pytest.raises(UserError, match=r"another preparation \(clips differs, at clip\)"):
-        run(monkeypatch, tmp_path / "clip", tmp_path / "out", "--height=32", "--width=96")
+        run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out", "--height=32", "--width=96")
     with pytest.raises(UserError, match="not empty and holds no proxies"):
-        run(monkeypatch, tmp_path / "clip", tmp_path / "clip")
+        run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "clip")
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_file(tmp_path, monkeypatch):
@@ -194,7 +158,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(proxy_writer.Image.Image, "save", save)
     with pytest.raises(UserError, match=r"No space left on device; make room, then run the same command again"):
-        run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+        run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
@@ -202,19 +166,19 @@ def test_unreadable_images_get_no_proxies_until_they_are_mended(tmp_path, monkey
     write_rig(tmp_path / "clip")
     good = (tmp_path / "clip" / "2.png").read_bytes()
     truncate(tmp_path / "clip" / "2.png")
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     frames, proxies = frames_of(tmp_path / "clip"), open_proxies(tmp_path / "out")
     proxies.read(frames[1], SIZE)
     with pytest.raises(BadImage, match=r"has no proxy of 'clip 0000000002 l': run .*prepare proxies"):
         proxies.read(frames[2], SIZE)
     (tmp_path / "clip" / "2.png").write_bytes(good)
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     assert np.any(proxies.read(frames[2], SIZE)[0])
 
 
 def test_damaged_and_foreign_proxies_are_refused(tmp_path, monkeypatch):
     write_rig(tmp_path / "clip", count=3)
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out")
+    run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out")
     frames, proxies = frames_of(tmp_path / "clip"), open_proxies(tmp_path / "out")
     folder = tmp_path / "out" / "clip" / "l"
     truncate(folder / "0000000000.png")
@@ -234,80 +198,6 @@ def test_damaged_and_foreign_proxies_are_refused(tmp_path, monkeypatch):
     truncate(tmp_path / "damaged" / "metadata.json")
     with pytest.raises(UserError, match=r"cannot read .*metadata\.json"):
         open_proxies(tmp_path / "damaged")
-
-
-# the command ---------------------------------------------------------------------------------------------------------
-
-
-def test_recordings_without_usable_pairs_are_refused(tmp_path, monkeypatch):
-    write_clip(tmp_path / "mono")
-    write_kitti_odometry(tmp_path / "odometry", "00", cameras=[0])
-    for data, folder in (("frames", "mono"), ("kitti_odometry", "odometry")):
-        with pytest.raises(UserError, match="no stereo pairs: the right images, the baseline or its sign are missing"):
-            run(monkeypatch, tmp_path / folder, tmp_path / "out", data=data)
-    write_rig(tmp_path / "swapped", swapped=True)
-    with pytest.raises(UserError, match="the pair 'swapped 0' is swapped"):
-        run(monkeypatch, tmp_path / "swapped", tmp_path / "out")
-    write_kitti_odometry(tmp_path / "sign", "06", cameras=[0, 1])
-    calibration = tmp_path / "sign" / "sequences" / "06" / "calib.txt"
-    rows = calibration.read_text().replace("P1", "PX").replace("P0", "P1").replace("PX", "P0")
-    calibration.write_text(rows)
-    with pytest.raises(UserError, match=r"baseline of '06 0000000000 l' is -0\.540 m"):
-        run(monkeypatch, tmp_path / "sign", tmp_path / "out", data="kitti_odometry")
-
-
-def test_what_the_command_does_not_know_is_refused(tmp_path, monkeypatch):
-    write_rig(tmp_path / "clip", count=2)
-    for arguments, method, message in (
-        ((), "sgbm", "--method=sgbm is neither"),
-        (("--height=48",), "sgm", "give both --height and --width"),
-        (("--max_disparity=300",), "sgm", "between 1 and 255 pixels"),
-        (("--max_disparity=64",), str(tmp_path), "is for --method=sgm"),
-    ):
-        with pytest.raises(UserError, match=message):
-            run(monkeypatch, tmp_path / "clip", tmp_path / "out", *arguments, method=method)
-
-
-def test_split_chooses_pairs(tmp_path, monkeypatch):
-    write_rig(tmp_path / "clip")
-    (tmp_path / "split.txt").write_text("clip 2 r\nclip 1 l\n")
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out", f"--split={tmp_path / 'split.txt'}")
-    files = sorted(str(path.relative_to(tmp_path / "out" / "clip")) for path in (tmp_path / "out").rglob("*.png"))
-    assert files == [f"{side}/000000000{number}.png" for side in "lr" for number in (1, 2)]
-
-
-def test_a_stereo_network_is_asked_for_both_views(tmp_path, monkeypatch):
-    """A made-up network that answers with the red of its target, mirrored where the baseline is negative."""
-    write_rig(tmp_path / "clip", count=2)
-
-    class Teacher(StereoTeacher):
-        def look(self, target, source, baseline):
-            assert target.shape == source.shape == (1, *SIZE, 3)
-            disparity = (target[..., 0] / 4 + 1).astype(np.float32)
-            failed = np.broadcast_to(baseline[:, None, None] < 0, disparity.shape)
-            nothing = np.zeros((1, 1, 1, 1), np.float32)
-            return StereoView(disparity, failed, nothing, nothing)
-
-    weights = {"w": np.arange(3.0)}
-    (tmp_path / "teacher").mkdir()
-    asked = []
-
-    def load(path, size, mesh) -> Teacher:
-        asked.append((path, size[1]))
-        return Teacher(nn.Dense(1), dict(weights))
-
-    monkeypatch.setattr("robustdepth.commands.proxies.load_teacher", load)
-    run(monkeypatch, tmp_path / "clip", tmp_path / "out", method=str(tmp_path / "teacher"))
-    assert asked == [(str(tmp_path / "teacher"), SIZE[1])]
-    recording = open_recording(data_options("frames", tmp_path / "clip"))
-    proxies = open_proxies(tmp_path / "out")
-    for frame in recording.frames:
-        disparity, failed = proxies.read(frame, SIZE)
-        np.testing.assert_allclose(disparity, recording.read(frame, SIZE)[..., 0] / 4 + 1, atol=1 / 256)
-        assert np.all(failed == (frame.side == "r"))
-    weights["w"] = weights["w"] + 1
-    with pytest.raises(UserError, match=r"another preparation \(method differs, at checkpoint\)"):
-        run(monkeypatch, tmp_path / "clip", tmp_path / "out", method=str(tmp_path / "teacher"))
 
 
 def test_a_network_that_answers_nonsense_is_stopped(tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import time
 from functools import partial
 
 import flax.linen as nn
@@ -15,16 +14,13 @@ from jax.sharding import AxisType
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
-from robustdepth.methods import reprojection
 from robustdepth.methods.method import Aux, weighted_sum
 from robustdepth.methods.objective import make_loss_fn
-from robustdepth.methods.reprojection import constant
 from robustdepth.models.depth_net import DepthOutput
 from robustdepth.runtime import sharding
 from robustdepth.training import health
 from robustdepth.training.loop import _Done, _Loop
 from robustdepth.training.optimizer import learning_rate, make_optimizer
-from robustdepth.training.progress import Progress
 from robustdepth.training.replay import read_bad_batch
 from robustdepth.training.setup import make_state
 from robustdepth.training.step import StepLog, accumulated, make_step, split
@@ -50,51 +46,6 @@ def test_learning_rate_warms_up_and_drops():
     )
 
 
-def test_alarms_name_what_collapsed():
-    config = tiny_config()
-    assert health.alarms({"depth_spread": 0.4, "auto_mask": 0.3, "translation": 0.5}, config) == {}
-    sick = health.alarms({"depth_spread": 0.001, "auto_mask": 0.999, "translation": 50.0}, config)
-    assert len(sick) == 3
-    assert "collapsed" in sick["depth_spread"]
-
-
-def test_alarms_name_depth_at_its_limits_and_images_that_show_nothing():
-    config = tiny_config()
-    assert health.alarms({"at_min_depth": 0.3, "at_max_depth": 0.0, "constant_frames": 0.0}, config) == {}
-    sick = health.alarms({"at_min_depth": 0.65, "at_max_depth": 0.4, "constant_frames": 0.5}, config)
-    assert "65% of depth is at config.model.min_depth=0.1" in sick["at_min_depth"]
-    assert "40% of depth is at config.model.max_depth=100.0" in sick["at_max_depth"]
-    assert "50% of the images are black or of one colour" in sick[health.OF_THE_DATA]
-
-
-def test_black_frames_are_seen_and_their_error_is_never_below_zero():
-    config = tiny_config()
-    batch = random_batch(config)
-    black = np.zeros((8, 32, 64, 3), np.float32)
-    noisy = np.random.default_rng(0).integers(60, 63, black.shape).astype(np.float32) / 255.0
-    images = np.concatenate([black[:2], noisy[:3], batch.target[:3] / np.float32(255)])
-    np.testing.assert_array_equal(constant(jnp.asarray(images)), [True] * 5 + [False] * 3)
-    batch = dataclasses.replace(batch, target=black, sources=black[:, None])
-    motions = [jnp.tile(jnp.eye(4), (8, 1, 1))]
-    found = jax.jit(partial(reprojection.terms, reprojection.Settings.of(config)))(
-        [jnp.full((8, 32, 64), 0.5)], motions, batch, KEY
-    )
-    assert float(found.watched["constant_frames"].value) == 1.0
-    assert float(jnp.min(found.images["error"])) == 0.0
-    assert float(found.losses["photometric"].value) >= 0.0
-    assert float(found.watched["at_min_depth"].value) == 0.0  # sigmoid 0.5 is at 0.2 m
-
-
-def test_an_alarm_tells_a_collapsed_semantic_graph_from_a_uniform_one():
-    config = tiny_config()
-    assert config.health.graph_entropy == (0.3, 0.85)
-    assert health.alarms({"graph_entropy": 0.3}, config) == health.alarms({"graph_entropy": 0.85}, config) == {}
-    (collapsed,), (uniform,) = (health.alarms({"graph_entropy": entropy}, config).values() for entropy in (0.2, 0.9))
-    assert "few edges" in collapsed
-    assert "20%" in collapsed
-    assert "almost uniform" in uniform
-
-
 def test_training_stops_with_the_cause_after_too_many_bad_steps(tmp_path):
     batch = dataclasses.replace(
         unequal_batch(tiny_config()), expert=np.ones((8, 2, 4, 3), np.float32), labels=np.zeros((8, 32, 64), np.int32)
@@ -107,30 +58,6 @@ def test_training_stops_with_the_cause_after_too_many_bad_steps(tmp_path):
     health.stop_if_hopeless(4, 7, terms, path, limit=5)
     with pytest.raises(UserError, match=r"5 steps in a row up to step 7 .*\(loss, photometric\).*replay .*7.npz"):
         health.stop_if_hopeless(5, 7, terms, path, limit=5)
-
-
-def step_log(loss: float, count: float, ok: bool = True) -> StepLog:
-    return StepLog(jnp.bool_(ok), jnp.int32(not ok), {"loss": Term(jnp.float32(loss), jnp.float32(count))}, {})
-
-
-def test_progress_weighs_means_by_counts_leaves_out_skipped_steps_and_tells_who_waits(monkeypatch):
-    clock = iter((0.0, 30.0, 30.0, 40.0, 40.0, 50.0, 50.0))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    progress = Progress(first_step=0, last_step=100, batch_size=4, losses=("mask",))
-    progress.add(step_log(1.0, 1.0))
-    progress.add(StepLog(jnp.bool_(True), jnp.int32(0), {"mask": Term(jnp.float32(-1e-9), jnp.float32(1))}, {}))
-    scalars, line = progress.report(1, seconds_waited=0.0)
-    assert "loss 1.0000  mask 0.0000" in line
-    assert "first step after 30 s" in line
-    assert "images_per_second" not in scalars
-    for log in (step_log(1.0, 1.0), step_log(2.0, 3.0), step_log(float("nan"), 1.0, ok=False)):
-        progress.add(log)
-    scalars, line = progress.report(21, seconds_waited=1.0)
-    assert scalars == {"loss": 1.75, "images_per_second": 8.0, "waiting_for_data": 0.1}
-    assert "0:00:40 left" in line
-    assert "input-bound" not in line
-    progress.add(step_log(1.0, 1.0))
-    assert "input-bound: 50% of the time" in progress.report(31, seconds_waited=6.0)[1]
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counts():
@@ -290,14 +217,6 @@ def test_no_example_moves_to_another_device_for_accumulation():
     assert split(leaf, 2).tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
     program = jax.jit(lambda x: jax.lax.map(jnp.sin, split(x, 2))).lower(placed).compile().as_text()
     assert not re.search(r"all-to-all|all-gather|collective-permute", program)
-
-
-def test_an_alarm_tells_masks_that_take_everything_from_masks_that_take_nothing():
-    config = tiny_config()
-    assert health.alarms({"mask_proxy": 0.5}, config) == {}
-    (all_of_it,), (nothing,) = (health.alarms({"mask_proxy": share}, config).values() for share in (0.99, 0.01))
-    assert "99%" in all_of_it
-    assert "1%" in nothing
 
 
 class Reader:
