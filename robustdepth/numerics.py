@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from robustdepth.types import Array
+from robustdepth.types import Array, PyTree
 
 TINY = 1e-12
 
@@ -45,3 +45,8 @@ def all_finite(*trees) -> Array:
     """True where every number of every floating-point leaf is finite."""
     leaves = [leaf for tree in trees for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def computed_once(values: PyTree) -> PyTree:
+    """The values, which a CPU's program computes once and keeps; accelerators fuse them into what uses them."""
+    return lax.platform_dependent(values, cpu=lax.optimization_barrier, default=lambda same: same)

@@ -58,7 +58,9 @@ def transform(
 ) -> Float[Array, "batch height width 3"]:
     """R p + t for every point of an image, by multiply and add in full precision."""
     x, y, z = unstack(points)
-    rows = (unstack(motion[:, None, None, i]) for i in range(3))
+    # For each row of pixels first, so that its gradient is one sum over rows of all numbers instead of a sum for each.
+    by_row = jnp.broadcast_to(motion[:, None, :3], (motion.shape[0], points.shape[1], 3, 4))
+    rows = (unstack(by_row[:, :, None, i]) for i in range(3))
     return jnp.stack([a * x + b * y + c * z + d for a, b, c, d in rows], axis=-1)
 
 

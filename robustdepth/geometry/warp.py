@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from robustdepth.geometry.camera import back_project, project
 from robustdepth.geometry.se3 import transform
 from robustdepth.imaging.planes import from_planes, sum_planes
-from robustdepth.numerics import unstack
+from robustdepth.numerics import computed_once, unstack
 from robustdepth.types import Array, Camera
 
 
@@ -29,7 +29,7 @@ def _sample(image: Array, x: Array, y: Array) -> Array:
 
 
 def _forward(image: Array, x: Array, y: Array):
-    x, y = lax.optimization_barrier((x, y))  # computed once, not again in each of the reads that follow
+    x, y = computed_once((x, y))  # computed once, not again in each of the reads that follow
     height, width = image.shape[1:3]
     inside_x, inside_y = jnp.clip(x, 0.0, width - 1.0), jnp.clip(y, 0.0, height - 1.0)
     column = jnp.clip(jnp.floor(inside_x), 0.0, width - 2.0)
@@ -42,7 +42,7 @@ def _forward(image: Array, x: Array, y: Array):
     slope_y = low - top
     moves_x, moves_y = (x == inside_x)[:, None], (y == inside_y)[:, None]
     slopes = jnp.where(moves_x, slope_x, 0.0), jnp.where(moves_y, slope_y, 0.0)
-    return lax.optimization_barrier(top + wy * slope_y), lax.optimization_barrier(slopes)
+    return computed_once(top + wy * slope_y), computed_once(slopes)
 
 
 def _neighbours(

@@ -24,6 +24,28 @@ class Moments(NamedTuple):
 
 def box_mean(planes: Float[Array, "batch channel height width"]) -> Float[Array, "batch channel height width"]:
     """Mean over the 3x3 window round every pixel, the border mirrored (the edge pixel itself is not repeated)."""
+    return lax.platform_dependent(planes, cpu=_box_mean_on_cpu, default=_box_mean)
+
+
+def _box_mean(planes: Array) -> Array:
+    """Pads and selections: XLA fuses them with what comes before and after, where a window or a copy is a kernel."""
+    for axis in (2, 3):
+        before, after, position = _neighbours(planes, axis)
+        first, last = position == 0, position == planes.shape[axis] - 1
+        planes = jnp.where(first, after, before) + planes + jnp.where(last, before, after)
+    return planes / 9.0
+
+
+def _neighbours(planes: Array, axis: int) -> tuple[Array, Array, Array]:
+    """The plane shifted by one either way along an axis, zeros coming in, and every pixel's position there."""
+    none = [(0, 0, 0)] * 4
+    zero = jnp.zeros((), planes.dtype)
+    before = lax.pad(planes, zero, [(1, -1, 0) if i == axis else n for i, n in enumerate(none)])
+    after = lax.pad(planes, zero, [(-1, 1, 0) if i == axis else n for i, n in enumerate(none)])
+    return before, after, lax.broadcasted_iota(jnp.int32, planes.shape, axis)
+
+
+def _box_mean_on_cpu(planes: Array) -> Array:
     return _sum_of_three(_sum_of_three(planes, 2), 3) / 9.0
 
 
@@ -39,7 +61,16 @@ def box_mean_transpose(
     cotangent: Float[Array, "batch channel height width"],
 ) -> Float[Array, "batch channel height width"]:
     """The transpose of the linear map `box_mean`: what its gradient is made of."""
-    return jax.linear_transpose(box_mean, cotangent)(cotangent)[0]
+    on_cpu = jax.linear_transpose(_box_mean_on_cpu, cotangent)
+    return lax.platform_dependent(cotangent, cpu=lambda c: on_cpu(c)[0], default=_box_mean_transpose)
+
+
+def _box_mean_transpose(cotangent: Array) -> Array:
+    for axis in (3, 2):
+        before, after, position = _neighbours(cotangent, axis)
+        second, last_but_one = position == 1, position == cotangent.shape[axis] - 2
+        cotangent = before + cotangent + after + jnp.where(second, before, 0.0) + jnp.where(last_but_one, after, 0.0)
+    return cotangent / 9.0
 
 
 def moments(image: Float[Array, "batch height width channel"]) -> Moments:

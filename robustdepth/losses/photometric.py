@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from robustdepth.imaging.planes import sum_planes, to_planes
 from robustdepth.imaging.ssim import Moments, box_mean, box_mean_transpose, ssim
+from robustdepth.numerics import computed_once
 from robustdepth.types import Array
 
 # An error no pair of images in [0, 1] can reach: it marks a source view that a sample does not have.
@@ -34,15 +35,21 @@ def _photometric_error(target: Moments, view: Array, ssim_share: float) -> Array
 
 
 def _forward(target: Moments, view: Array, ssim_share: float):
-    means = lax.optimization_barrier((box_mean(view), box_mean(jnp.square(view)), box_mean(target.image * view)))
+    means = computed_once(_means(target, view))
     dissimilarity = jnp.clip(0.5 - 0.5 * ssim(target, *means).value, 0.0, 1.0)
     error = ssim_share * dissimilarity + (1.0 - ssim_share) * jnp.abs(target.image - view)
     return sum_planes(error) / view.shape[1], (target, view, means)
 
 
+def _means(target: Moments, view: Array) -> tuple[Array, Array, Array]:
+    return box_mean(view), box_mean(jnp.square(view)), box_mean(target.image * view)
+
+
 def _backward(ssim_share: float, residuals, cotangent: Array):
     """Through SSIM in closed form: three box filters instead of the dozen that differentiating each step would run."""
     target, view, means = residuals
+    # What costs accelerators is to keep the means.
+    means = lax.platform_dependent(target, view, means, cpu=lambda *_: _[2], default=lambda t, v, _: _means(t, v))
     similarity = ssim(target, *means)
     cotangent = cotangent[:, None] / view.shape[1]
     moves = jnp.abs(similarity.value) < 1.0  # where the clip passes gradient

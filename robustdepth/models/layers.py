@@ -7,9 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Float
 
 from robustdepth.errors import UserError
+from robustdepth.models.normalisation import BatchNorm
 from robustdepth.types import Array
 
 STRIDES = (2, 4, 8, 16, 32)  # of the features that every encoder returns
@@ -73,9 +75,7 @@ def batch_norm(
 
     The defaults are PyTorch's, whose momentum is one minus this one.
     """
-    # Flax mixes its float32 statistics with x, which strict promotion forbids where x is of another type.
-    with jax.numpy_dtype_promotion("standard"):
-        return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, name=name)(x)
+    return BatchNorm(train, dtype, momentum, epsilon, name=name)(x)
 
 
 def reflect_pad(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height+2 width+2 channels"]:
@@ -94,3 +94,48 @@ def upsample(x: Float[Array, "batch height width channels"]) -> Float[Array, "ba
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+@jax.custom_vjp
+def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_height half_width channels"]:
+    """The maximum over 3x3 pixels round every second one, as torchvision's stem; gradients go to a window's first."""
+    return _max_pool(x)
+
+
+def _max_pool(x: Array) -> Array:
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+def _max_pool_forward(x: Array) -> tuple[Array, Array]:
+    return _max_pool(x), x
+
+
+def _max_pool_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    return lax.platform_dependent(
+        x, cotangent, cpu=lambda x, c: jax.vjp(_max_pool, x)[1](c), default=lambda x, c: (_route(x, c),)
+    )
+
+
+def _route(x: Array, cotangent: Array) -> Array:
+    """What XLA's select-and-scatter gives, without its index arrays and atomic additions on GPUs."""
+    low, size = jnp.array(-jnp.inf, x.dtype), cotangent.shape[1:3]
+    wide = lax.pad(x, low, [(0, 0, 0), (1, 2, 0), (1, 2, 0), (0, 0, 0)])
+    taps = [(row, column) for row in range(3) for column in range(3)]
+    best, first = jnp.full_like(cotangent, -jnp.inf), jnp.zeros(cotangent.shape, jnp.uint8)
+    for index, (row, column) in enumerate(taps):
+        ends = (x.shape[0], row + 2 * size[0], column + 2 * size[1], x.shape[3])
+        tap = lax.slice(wide, (0, row, column, 0), ends, (1, 2, 2, 1))
+        larger = tap > best
+        best, first = jnp.where(larger, tap, best), jnp.where(larger, jnp.uint8(index), first)
+    first, cotangent = lax.optimization_barrier((first, cotangent))  # found once, not for each of the nine
+    total = jnp.zeros_like(wide)
+    for index, (row, column) in enumerate(taps):
+        part = jnp.where(first == index, cotangent, 0)
+        rows, columns = (
+            (start, wide.shape[axis] - start - 2 * size[axis - 1] + 1, 1) for axis, start in ((1, row), (2, column))
+        )
+        total += lax.pad(part, jnp.zeros((), part.dtype), [(0, 0, 0), rows, columns, (0, 0, 0)])
+    return total[:, 1 : 1 + x.shape[1], 1 : 1 + x.shape[2]]
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

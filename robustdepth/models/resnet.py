@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from robustdepth.interop.convert import HUGGING_FACE, PUBLISHED, TORCHVISION, load_by_names
 from robustdepth.models.encoder import ENCODERS
-from robustdepth.models.layers import HE_FAN_IN, batch_norm, normalise
+from robustdepth.models.layers import HE_FAN_IN, batch_norm, max_pool, normalise
 from robustdepth.types import Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         x = nn.relu(batch_norm(x, train, self.dtype, "bn1"))
         features = {2: x}
         if self.pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = max_pool(x)
         for stage, (count, width) in enumerate(zip(self.blocks, self.widths, strict=True), start=1):
             for i in range(count):
                 halves = i == 0 and (stage > 1 or not self.pool)
