@@ -2,6 +2,7 @@
 
 Values are those of flax's `nn.BatchNorm`: on CPUs bitwise, its gradients too; elsewhere but for rounding. There flax's
 derivative, made step by step, reads and writes every feature once more and reduces in a dozen kernels a layer.
+Everything between input and output is computed in float32, or in float64 if the input is.
 """
 
 from functools import partial
@@ -39,7 +40,8 @@ class BatchNorm(nn.Module):
         y, of_batch = normalised(x, scale, bias, self.epsilon, self.dtype)
         if not self.is_initializing():
             for running, value in zip((mean, variance), of_batch, strict=True):
-                running.value = self.momentum * running.value + (1 - self.momentum) * value
+                kept = running.value
+                running.value = self.momentum * kept + (1 - self.momentum) * value.astype(kept.dtype)
         return y
 
 
@@ -65,19 +67,29 @@ def _backward(epsilon: float, dtype: Any, residuals, cotangents):
 normalised.defvjp(_forward, _backward)
 
 
+def _precise(x: Array) -> Any:
+    """The type to compute in."""
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+
+
 def _statistics(means, x: Array) -> tuple[Array, Array]:
-    values = x.astype(jnp.float32)
+    values = x.astype(_precise(x))
     mean, square = means(values, lax.square(values))
     return mean, jnp.maximum(0.0, square - lax.square(mean))
 
 
 def _shifted(x: Array, mean: Array, variance: Array, scale: Array, bias: Array, epsilon: float) -> Array:
-    mean, factor, bias = (_wide(v, x) for v in (mean, lax.rsqrt(variance + epsilon) * scale, bias))
-    return (x.astype(jnp.float32) - mean) * factor + bias
+    factor = _inverse_deviation(variance, epsilon, x) * scale.astype(_precise(x))
+    return (x.astype(_precise(x)) - _wide(mean, x)) * _wide(factor, x) + _wide(bias, x)
+
+
+def _inverse_deviation(variance: Array, epsilon: float, x: Array) -> Array:
+    return lax.rsqrt(variance.astype(_precise(x)) + epsilon)
 
 
 def _wide(channels: Array, x: Array) -> Array:
-    return channels.reshape((1,) * (x.ndim - 1) + (-1,))
+    """A number for every channel as the features want it, in shape and type."""
+    return channels.astype(_precise(x)).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _means(*values: Array) -> list[Array]:
@@ -102,9 +114,9 @@ def _step_by_step(epsilon, dtype, x, scale, bias, mean, variance, cotangent):
 
 def _closed_form(epsilon, x, scale, bias, mean, variance, cotangent):
     """With n = (x - mean) / deviation and g the cotangent: dx = scale / deviation (g - mean(g) - n mean(g n))."""
-    inverse, g = lax.rsqrt(variance + epsilon), cotangent.astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - _wide(mean, x)) * _wide(inverse, x)
+    inverse, g = _inverse_deviation(variance, epsilon, x), cotangent.astype(_precise(x))
+    unit = (x.astype(_precise(x)) - _wide(mean, x)) * _wide(inverse, x)
     of_bias, of_scale = _means_in_one(g, g * unit)
-    moved = _wide(scale * inverse, x) * (g - _wide(of_bias, x) - unit * _wide(of_scale, x))
+    moved = _wide(scale.astype(_precise(x)) * inverse, x) * (g - _wide(of_bias, x) - unit * _wide(of_scale, x))
     number = x.size // x.shape[-1]
-    return moved.astype(x.dtype), number * of_scale, number * of_bias
+    return moved.astype(x.dtype), (number * of_scale).astype(scale.dtype), (number * of_bias).astype(bias.dtype)

@@ -56,3 +56,52 @@ def test_batch_norm_is_that_of_flax_and_so_are_its_gradients(dtype):
     tolerance = 1e-5 if dtype == jnp.float32 else 1e-2
     for mine, theirs in zip(closed, (of_x, params["scale"], params["bias"]), strict=True):
         np.testing.assert_allclose(np.float32(mine), np.float32(theirs), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_parameters", "tolerance"),
+    [
+        (jnp.float64, jnp.float64, 1e-11),
+        (jnp.float64, jnp.float32, 1e-6),
+        (jnp.float32, jnp.float32, 1e-5),
+        (jnp.bfloat16, jnp.float32, 2**-7),
+    ],
+)
+def test_batch_norm_is_as_exact_as_its_types_allow(dtype, of_parameters, tolerance):
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 4)
+        x = (3 + 2 * jax.random.normal(keys[0], (4, 6, 8, 16))).astype(dtype)
+        scale, bias = (jax.random.uniform(key, (16,), minval=0.5).astype(of_parameters) for key in keys[1:3])
+        g = jax.random.normal(keys[3], x.shape).astype(dtype)
+        y, residuals = normalisation._forward(x, scale, bias, 1e-5, dtype)
+        closed = normalisation._closed_form(1e-5, *residuals, g)
+        step_by_step = normalisation._step_by_step(1e-5, dtype, *residuals, g)
+
+        exact = [value.astype(jnp.float64) for value in (x, scale, bias)]
+        expected, backward, of_batch = jax.vjp(textbook_batch_norm, *exact, has_aux=True)
+        for mine, reference in zip(jax.tree.leaves(y), (expected, *of_batch), strict=True):
+            np.testing.assert_allclose(np.float64(mine), reference, rtol=tolerance, atol=tolerance)
+        assert y[0].dtype == dtype
+        for gradients in (closed, step_by_step):
+            for mine, reference, argument in zip(gradients, backward(np.float64(g)), (x, scale, bias), strict=True):
+                assert mine.dtype == argument.dtype
+                np.testing.assert_allclose(np.float64(mine), reference, rtol=tolerance, atol=tolerance)
+
+
+def textbook_batch_norm(x, scale, bias):
+    axes = (0, 1, 2)
+    mean = x.mean(axes, keepdims=True)
+    variance = jnp.square(x - mean).mean(axes, keepdims=True)
+    y = (x - mean) / jnp.sqrt(variance + 1e-5) * scale[None, None, None] + bias[None, None, None]
+    return y, (mean.ravel(), variance.ravel())
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_batch_norm_keeps_the_types_of_its_variables_whatever_its_input(train):
+    with jax.enable_x64(True):
+        module = normalisation.BatchNorm(train, jnp.float64, 0.9, 1e-5)
+        x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3), jnp.float64)
+        variables = module.init(jax.random.key(1), x)
+        y, new = module.apply(variables, x, mutable=["batch_stats"])
+        assert y.dtype == jnp.float64
+        assert {leaf.dtype for leaf in jax.tree.leaves((variables, new))} == {jnp.dtype(jnp.float32)}
