@@ -1,6 +1,7 @@
 """Rigid motions as 4x4 matrices T that act on column points: p' = R p + t."""
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Float
 
 from robustdepth.numerics import safe_sqrt, unstack
@@ -57,11 +58,18 @@ def transform(
     motion: Float[Array, "batch 4 4"], points: Float[Array, "batch height width 3"]
 ) -> Float[Array, "batch height width 3"]:
     """R p + t for every point of an image, by multiply and add in full precision."""
+    return lax.platform_dependent(motion[:, None, :3], points, cpu=_transform, default=_transform_by_rows)
+
+
+def _transform(motion: Array, points: Array) -> Array:
     x, y, z = unstack(points)
-    # For each row of pixels first, so that its gradient is one sum over rows of all numbers instead of a sum for each.
-    by_row = jnp.broadcast_to(motion[:, None, :3], (motion.shape[0], points.shape[1], 3, 4))
-    rows = (unstack(by_row[:, :, None, i]) for i in range(3))
+    rows = (unstack(motion[:, :, None, i]) for i in range(3))
     return jnp.stack([a * x + b * y + c * z + d for a, b, c, d in rows], axis=-1)
+
+
+def _transform_by_rows(motion: Array, points: Array) -> Array:
+    """A motion for every row of pixels: its gradient is one sum over rows of all its numbers, not a sum for each."""
+    return _transform(jnp.broadcast_to(motion, (motion.shape[0], points.shape[1], 3, 4)), points)
 
 
 def stereo_motion(baseline: Float[Array, "batch"]) -> Float[Array, "batch 4 4"]:
