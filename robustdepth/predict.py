@@ -13,10 +13,12 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Folder for the results.", required=True)
     flags.DEFINE_list(
         "outputs",
-        ["png", "npz", "color", "ply"],
-        "What to write: png (16 bit, 256 times the depth), npz (float), color (near is bright; for videos also an "
-        ".mp4), ply (point cloud).",
+        ["png", "npz", "color"],
+        "What to write: png (16 bit, 256 times the depth in metres), npz (float), color (near is bright; for videos "
+        "also an .mp4), side (picture beside colours; for videos an .mp4), ply (point cloud), glb (surface).",
     )
+    flags.DEFINE_integer("thin", 1, "Of ply and glb: take every THIN-th row and column.")
+    flags.DEFINE_float("edge", 0.04, "Of ply and glb: cut where depth jumps by more than this part of it; 0: nowhere.")
     flags.DEFINE_string(
         "camera",
         "",
@@ -37,13 +39,14 @@ def _predict(inputs: list[str]) -> None:
     if not inputs:
         raise UserError("nothing to predict: give images, folders of images, or videos.")
     keep_compiled()
+    from robustdepth.prediction.results import Results
     from robustdepth.prediction.run import predict_files  # JAX starts only once the flags are right
 
     predict_files(
         flags.FLAGS.checkpoint,
         inputs,
         flags.FLAGS.output,
-        kinds=flags.FLAGS.outputs,
+        results=Results(tuple(flags.FLAGS.outputs), flags.FLAGS.thin, flags.FLAGS.edge),
         camera_file=flags.FLAGS.camera,
         field_of_view=flags.FLAGS.fov,
         batch_size=flags.FLAGS.batch_size,

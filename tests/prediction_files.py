@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 from robustdepth.prediction import run
+from robustdepth.prediction.mesh import EDGE
+from robustdepth.prediction.results import USUAL, Results
 
 SIZE = (32, 64)  # of the made-up model, and of most pictures here: then nothing is resized
 
@@ -34,9 +36,10 @@ def save_video(path: pathlib.Path, frames: list[np.ndarray], rate: float = 12.0)
     return path
 
 
-def predict(inputs, output: pathlib.Path, **options) -> dict:
+def predict(inputs, output: pathlib.Path, *, kinds=USUAL, thin: int = 1, edge: float = EDGE, **options) -> dict:
     """Runs a prediction and returns its summary."""
-    run.predict_files("made-up", [str(path) for path in inputs], str(output), **options)
+    results = Results(kinds, thin, edge)
+    run.predict_files("made-up", [str(path) for path in inputs], str(output), results=results, **options)
     return json.loads((output / "predictions.json").read_text())
 
 

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from robustdepth.data.arrays import read_array
 from robustdepth.data.images import files_in, folders_below, natural_sort
 from robustdepth.data.lidar import read_png16
-from robustdepth.data.predicted import DEPTH, PNG_FACTOR, SUMMARY
+from robustdepth.data.predicted import DEPTH, PNG_FACTOR, PNG_FACTOR_KEY, SUMMARY
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
@@ -266,6 +267,18 @@ def _load_map(path: pathlib.Path) -> np.ndarray:
     if path.suffix.lower() != ".png":
         return _load_floats(path)
     try:
-        return read_png16(path, None, "prediction") / np.float32(PNG_FACTOR)
+        return read_png16(path, None, "prediction") / np.float32(_png_factor(path))
     except UserError as error:
         raise UserError(f"{path} is not a readable 16-bit PNG ({PNG_FACTOR} * depth in metres): {error}") from error
+
+
+def _png_factor(path: pathlib.Path) -> float:
+    """Values of a PNG per unit of depth: as its text says, or KITTI's 256. Raises UserError for a damaged text."""
+    with Image.open(path) as image:
+        text = image.info.get(PNG_FACTOR_KEY, str(PNG_FACTOR))
+    try:
+        if 0 < (factor := float(text)) < float("inf"):
+            return factor
+    except ValueError:
+        pass
+    raise UserError(f"{path} says {PNG_FACTOR_KEY}={text}, which is no factor: predict again.")

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from robustdepth.data.images import FORMATS, exif_focal_length, list_images, read_image
-from robustdepth.data.predicted import COLOR, DEPTH
+from robustdepth.data.predicted import COLOR, DEPTH, SIDE
 from robustdepth.data.video import VideoReader, is_video, list_videos
 from robustdepth.errors import UserError
 
@@ -81,11 +81,11 @@ def find_inputs(paths: Sequence[str], output: str) -> tuple[list[Input], list[st
 
 
 def _without_results(files: Sequence[pathlib.Path], output: pathlib.Path) -> list[pathlib.Path]:
-    """The files but for a_depth.png and a_color.png below `output`, where a picture or video "a" is among them too."""
+    """The files but for a_depth.png, a_color.png, a_side.jpg below `output` whose image or video "a" is among them."""
     stems = {file.with_suffix("") for file in files}
 
     def is_result(stem: pathlib.Path) -> bool:
-        names = [stem.name.removesuffix(ending) for ending in (DEPTH, COLOR) if stem.name.endswith(ending)]
+        names = [stem.name.removesuffix(ending) for ending in (DEPTH, COLOR, SIDE) if stem.name.endswith(ending)]
         bases = {stem.with_name(name) for name in names if name} & stems
         return any(not is_result(base) for base in bases)  # results have no results
 

@@ -1,4 +1,4 @@
-"""Coloured point clouds of predictions, as PLY files that MeshLab, CloudCompare, Blender and Open3D read."""
+"""Cameras and coloured point clouds of predictions; PLY files that MeshLab, CloudCompare, Blender and Open3D read."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ def camera_from_focal_length(millimetres: float, size: tuple[int, ...]) -> Camer
     return make_camera(pixels, pixels, (width - 1) / 2, (height - 1) / 2, (height, width))
 
 
+def describe_focal_length(millimetres: float, camera: Camera) -> str:
+    """What a camera by its focal length in EXIF is, in words."""
+    degrees = math.degrees(2 * math.atan(camera.size[1] / 2 / float(camera.focal[0])))
+    return f"camera by EXIF: {millimetres:g} mm of 35 mm film, {degrees:.0f} degrees wide"
+
+
 def points(depth: Float[np.ndarray, "height width"], camera: Camera | None) -> Float[np.ndarray, "height width 3"]:
     """The points of a depth map in its camera's frame (x right, y down, z forward), in the unit of the depth."""
     if camera is None:
@@ -40,15 +46,13 @@ def points(depth: Float[np.ndarray, "height width"], camera: Camera | None) -> F
     return np.asarray(back_project(depth[None], batched)[0])
 
 
-def write_ply(
-    path: pathlib.Path, cloud: Float[np.ndarray, "height width 3"], colors: UInt8[np.ndarray, "height width 3"]
-) -> None:
-    """One vertex per pixel with its colour, in row order; binary little endian."""
-    vertices = np.empty(cloud.shape[0] * cloud.shape[1], VERTEX)
+def write_ply(path: pathlib.Path, cloud: Float[np.ndarray, "count 3"], colors: UInt8[np.ndarray, "count 3"]) -> None:
+    """One vertex per point with its colour, in their order; binary little endian."""
+    vertices = np.empty(len(cloud), VERTEX)
     for i, name in enumerate(AXES):
-        vertices[name] = cloud[..., i].ravel()
+        vertices[name] = cloud[:, i]
     for i, name in enumerate(CHANNELS):
-        vertices[name] = colors[..., i].ravel()
+        vertices[name] = colors[:, i]
     properties = [f"property float {name}" for name in AXES] + [f"property uchar {name}" for name in CHANNELS]
     header = [
         "ply",

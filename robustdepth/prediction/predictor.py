@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from robustdepth.data.recordings.frames import make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
 from robustdepth.prediction.pictures import as_picture
-from robustdepth.prediction.pointcloud import camera_from_focal_length
+from robustdepth.prediction.pointcloud import camera_from_focal_length, describe_focal_length
 from robustdepth.prediction.prediction import Prediction
 from robustdepth.runtime.inference import DepthModel, load_model
 from robustdepth.types import Camera
@@ -57,17 +57,18 @@ class Predictor:
     def batch(self, images: Sequence[Any], cameras: Sequence[CameraLike] | None = None) -> list[Prediction]:
         """Depth of several images, which may differ in size, in one call of the network."""
         known = [as_camera(camera) for camera in cameras or [None] * len(images)]
-        pictures = []
+        pictures, notes = [], [""] * len(images)
         for i, image in enumerate(images):
             picture, focal = as_picture(image)
             if known[i] is None and focal is not None:
-                known[i] = camera_from_focal_length(focal, picture.shape[:2])
+                known[i] = by_exif = camera_from_focal_length(focal, picture.shape[:2])
+                notes[i] = describe_focal_length(focal, by_exif)
             check_camera(known[i], picture.shape[:2])
             pictures.append(picture)
         found = self.inverse_depth(pictures)
         return [
-            dataclasses.replace(self.prediction(inverse, picture.shape[:2], camera), image=picture)
-            for inverse, picture, camera in zip(found, pictures, known, strict=True)
+            dataclasses.replace(self.prediction(inverse, picture.shape[:2], camera), image=picture, note=note)
+            for inverse, picture, camera, note in zip(found, pictures, known, notes, strict=True)
         ]
 
     def inverse_depth(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "batch height width"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import itertools
 import pathlib
@@ -9,13 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
-from robustdepth.data.predicted import PNG_FACTOR
 from robustdepth.data.recordings.frames import CAMERA_FILE, make_clip_camera, read_camera_file
 from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import Input, InputImage, find_inputs
-from robustdepth.prediction.pointcloud import camera_from_field_of_view, camera_from_focal_length
+from robustdepth.prediction.pointcloud import (
+    camera_from_field_of_view,
+    camera_from_focal_length,
+    describe_focal_length,
+)
 from robustdepth.prediction.predictor import Predictor, check_camera
-from robustdepth.prediction.results import ResultWriter
+from robustdepth.prediction.results import Results, ResultWriter
 from robustdepth.types import Camera
 
 ASSUMED_FIELD_OF_VIEW = 70.0  # degrees, horizontal; dashboard cameras lie between 60 and 90, phones near 70
@@ -30,7 +34,7 @@ def predict_files(
     *,
     camera_file: str = "",
     field_of_view: float | None = None,
-    kinds: Sequence[str] = ("png", "npz", "color", "ply"),
+    results: Results = Results(),  # noqa: B008, frozen
     batch_size: int = 8,
     overwrite: bool = False,
 ) -> None:
@@ -41,21 +45,24 @@ def predict_files(
     """
     if batch_size < 1:
         raise UserError(f"--batch_size={batch_size} must be 1 or more.")
+    results.check()
     inputs, problems = find_inputs(paths, output)
     camera_for, camera_words = choose_camera(camera_file, field_of_view)
     predictor = Predictor.from_checkpoint(checkpoint)
     model = predictor.model
     print(f"{checkpoint} (step {model.step}): {describe_scale(model.scale)}")
-    if "ply" in kinds or (model.scale == "metric" and model.canonical_field_of_view is not None):
+    if results.need_camera or (model.scale == "metric" and model.canonical_field_of_view is not None):
         print(f"camera: {camera_words}")
     try:
-        with ResultWriter(pathlib.Path(output), tuple(kinds), overwrite) as writer:
-            done = _predict_all(predictor, inputs, camera_for, batch_size, writer, problems)
+        with ResultWriter(pathlib.Path(output), results, model.scale, overwrite) as writer:
+            done, by_exif = _predict_all(predictor, inputs, camera_for, batch_size, writer, problems)
             about = {"checkpoint": checkpoint, "step": model.step, "scale": model.scale}
-            depth = {"png_values_per_unit": PNG_FACTOR, "camera": camera_words}
-            writer.finish({**about, **depth, "images": done, "problems": problems})
+            cameras = {"camera": camera_words, "cameras_by_exif": by_exif}
+            writer.finish({**about, **cameras, "images": done, "problems": problems})
     except OSError as error:
         raise UserError(f"cannot write in {output} ({error.strerror}): give --output a folder with space.") from error
+    for words, count in by_exif.items():
+        print(f"{words} ({count} images)")
     print(f"{done} images done, in {output}")
     if problems:
         raise UserError(
@@ -117,20 +124,24 @@ def _predict_all(
     batch_size: int,
     writer: ResultWriter,
     problems: list[str],
-) -> int:
-    """Predicts and writes every frame that can be read; returns how many."""
+) -> tuple[int, dict[str, int]]:
+    """Predicts and writes every frame that can be read; returns how many, and how many have which camera by EXIF."""
     total = sum(entry.count() for entry in inputs)
     batch_size = min(batch_size, max(total, 1))
     frames = _readable(inputs, camera_for, problems)
+    by_exif: collections.Counter[str] = collections.Counter()
     with tqdm(total=total, desc="depth", unit="image") as progress:
         while batch := list(itertools.islice(frames, batch_size)):
             images = [frame.image for frame in batch]
             padding = images[-1:] * (batch_size - len(images))  # a short last batch needs no second compilation
             for frame, inverse_depth in zip(batch, predictor.inverse_depth(images + padding), strict=False):
-                size = frame.image.shape[:2]
-                writer.write(frame, predictor.prediction(inverse_depth, size, camera_for(frame)), inverse_depth)
+                camera = camera_for(frame)
+                prediction = predictor.prediction(inverse_depth, frame.image.shape[:2], camera)
+                writer.write(frame, prediction, inverse_depth, predictor.model.metres_factor(camera))
+                if frame.focal is not None and camera_for is _camera_from_exif:
+                    by_exif[describe_focal_length(frame.focal, camera)] += 1
             progress.update(len(batch))
-        return progress.n
+        return progress.n, dict(by_exif)
 
 
 def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str]) -> Iterator[InputImage]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation import baselines, run
@@ -11,6 +12,7 @@ from robustdepth.evaluation.run import Options, run_evaluation
 from robustdepth.evaluation.suite import run as suite
 from robustdepth.evaluation.suite.plan import make_plan
 from robustdepth.prediction.predictor import Predictor
+from robustdepth.prediction.results import Results
 from robustdepth.prediction.run import predict_files
 from tests.evaluation_fakes import FakeSamples
 from tests.made_up_model import red_model
@@ -54,6 +56,24 @@ def test_predictions_of_all_formats_together_give_the_models_numbers(recording):
         path.unlink()  # then the PNG counts, in steps of 1/256
     coarse = evaluated(recording, "of_png", predictions=str(recording / "depth"))["protocols"][SPARSE]
     assert coarse["metrics"] == pytest.approx(expected["metrics"], rel=1e-2)
+
+
+def test_pngs_of_relative_depth_are_read_with_their_own_factor(recording, monkeypatch):
+    model = red_model((24, 80), views=("previous", "next"))
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Predictor(model))
+    images = str(recording / "raw" / DRIVE / "image_02/data")
+    predict_files("made-up", [images], str(recording / "relative"), results=Results(("png",)))
+    for alignment in ("median", "none"):
+        predictions = str(recording / "relative")
+        found = evaluated(recording, f"of_relative_{alignment}", predictions=predictions, alignment=alignment)
+        wanted = evaluated(recording, f"of_model_{alignment}", alignment=alignment)
+        (entry,), (expected,) = found["protocols"].values(), wanted["protocols"].values()
+        assert entry["metrics"]["abs_rel"] == pytest.approx(expected["metrics"]["abs_rel"], rel=1e-3)
+    pngs = [Image.open(path) for path in (recording / "relative").glob("*_depth.png")]
+    assert len({png.info["values_per_unit"] for png in pngs}) == 1
+    assert max(np.asarray(png).max() for png in pngs) >= 2**15  # all 16 bits are used
+    for png in pngs:
+        png.close()
 
 
 def test_files_without_zeros_before_their_numbers_keep_their_order(recording):

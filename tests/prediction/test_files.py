@@ -21,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("made_up_network")
 
 def test_every_file_of_an_image_holds_the_known_depth(tmp_path, capsys):
     image = red(25, 51, 102, 204)
-    summary = predict([save(tmp_path / "street.png", image)], tmp_path / "out", field_of_view=90.0)
+    kinds = ("png", "npz", "color", "ply")
+    picture = save(tmp_path / "street.png", image)
+    summary = predict([picture], tmp_path / "out", field_of_view=90.0, kinds=kinds, edge=0.0)
     expected = 1 / (image[..., 0] / 255 + 0.01)
 
     with np.load(tmp_path / "out" / "street_depth.npz", allow_pickle=False) as arrays:
@@ -57,7 +59,7 @@ def test_every_file_of_an_image_holds_the_known_depth(tmp_path, capsys):
 
 def test_16_bit_depth_saturates_and_never_means_unknown():
     depth = np.array([[1e-6, 1.0, 255.99, 256.0, 1e9]], np.float32)
-    assert encode_depth(depth).tolist() == [[1, 256, 65533, 65535, 65535]]
+    assert encode_depth(depth, 256.0).tolist() == [[1, 256, 65533, 65535, 65535]]
 
 
 def test_colours_have_fixed_ends_and_a_constant_map_is_no_error():
@@ -172,5 +174,5 @@ def test_the_binary_predicts_and_exits_with_two_where_something_was_bad(tmp_path
     assert f"{tmp_path / 'gone.png'} does not exist" in done.stderr
     assert "Traceback" not in done.stderr
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    endings = ("color.png", "depth.npz", "depth.png", "points.ply")
+    endings = ("color.png", "depth.npz", "depth.png")
     assert written == {"predictions.json"} | {f"street_{ending}" for ending in endings}

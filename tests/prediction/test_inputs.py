@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("made_up_network")
 def test_an_assumed_field_of_view_and_a_relative_scale_are_stated(tmp_path, capsys, monkeypatch):
     model = red_model(SIZE, views=("previous", "next"))
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Predictor(model))
-    summary = predict([save(tmp_path / "a.png", red(9))], tmp_path / "out")
+    summary = predict([save(tmp_path / "a.png", red(9))], tmp_path / "out", kinds=("ply",))
     said = capsys.readouterr().out
     assert "relative scale, depth right up to one unknown factor" in said
     assert "ASSUMED horizontal field of view of 70 degrees" in said
@@ -42,7 +42,9 @@ def test_the_focal_length_in_exif_makes_metres(tmp_path, capsys, monkeypatch):
     np.testing.assert_allclose(found["b"]["focal"], 180 / np.tan(np.radians(35)), rtol=1e-6)
     ratio = found["a"]["depth"].mean() / found["b"]["depth"].mean()
     np.testing.assert_allclose(ratio, found["a"]["focal"][0] / found["b"]["focal"][0], rtol=1e-5)
-    assert "camera: ASSUMED" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "camera: ASSUMED" in said
+    assert "camera by EXIF: 28 mm of 35 mm film, 65 degrees wide (1 images)" in said
 
 
 def test_bad_inputs_are_named_and_the_others_are_done(tmp_path):
@@ -107,6 +109,8 @@ def test_a_folder_of_cameras_has_one_for_each_image_or_one_for_all(tmp_path):
         (["empty"], {}, "holds neither images nor videos"),
         (["nowhere"], {}, "does not exist"),
         (["a.png"], {"kinds": ("png", "plly")}, "--outputs=plly is unknown: did you mean ply"),
+        (["a.png"], {"kinds": ("ply",), "thin": 0}, "--thin=0 must be 1 or more"),
+        (["a.png"], {"kinds": ("ply",), "edge": -0.1}, "--edge=-0.1 must not be negative"),
         (["a.png"], {"batch_size": 0}, "--batch_size=0 must be 1 or more"),
         (["a.png"], {"field_of_view": 200.0}, "between 0 and 180"),
         (["a.png"], {"camera_file": "nowhere.json"}, r"cannot read .*nowhere.json"),

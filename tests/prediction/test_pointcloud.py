@@ -47,7 +47,7 @@ def test_a_field_of_view_reaches_from_edge_to_edge():
 def test_a_ply_file_holds_points_and_colours_in_row_order(tmp_path):
     cloud = np.arange(18, dtype=np.float32).reshape(2, 3, 3) / 7
     colors = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14
-    write_ply(tmp_path / "cloud.ply", cloud, colors)
+    write_ply(tmp_path / "cloud.ply", cloud.reshape(6, 3), colors.reshape(6, 3))
     header, rows = read_ply(tmp_path / "cloud.ply")
     assert header[:3] == ["ply", "format binary_little_endian 1.0", "element vertex 6"]
     assert header[3:] == [f"property float {axis}" for axis in "xyz"] + [

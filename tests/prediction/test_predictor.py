@@ -6,7 +6,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import robustdepth
 from robustdepth.errors import UserError
@@ -161,9 +161,20 @@ def test_saving_writes_what_the_ending_says(predictor, tmp_path):
     assert (tmp_path / "points.ply").read_bytes().startswith(b"ply\n")
     with Image.open(tmp_path / "colors.jpg") as file:
         assert np.abs(np.asarray(file).astype(int) - prediction.colorize()).mean() < 5
-    with pytest.raises(UserError, match=r"ends with '\.tiff': use \.png, \.npz, \.ply or \.jpg"):
+    with pytest.raises(UserError, match=r"ends with '\.tiff': use \.png, \.npz, \.ply, \.glb or \.jpg"):
         prediction.save(tmp_path / "depth.tiff")
     with pytest.raises(UserError, match=r"cannot write .*No such file or directory"):
         prediction.save(tmp_path / "nowhere" / "depth.png")
     with pytest.raises(UserError, match="a point cloud needs a camera"):
         predictor(ramp(40, 80)).save(tmp_path / "other.ply")
+
+
+def test_a_photo_says_where_its_camera_is_from(predictor, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.FocalLengthIn35mmFilm: 28}
+    Image.fromarray(ramp(240, 360)).save(tmp_path / "photo.jpg", exif=exif)
+    prediction = predictor(tmp_path / "photo.jpg")
+    assert repr(prediction).endswith("; camera by EXIF: 28 mm of 35 mm film, 65 degrees wide)")
+    np.testing.assert_allclose(prediction.camera.focal, 280, rtol=1e-6)  # 3:2, as the film: 28/36 of the width
+    given = predictor(tmp_path / "photo.jpg", camera=make_camera(70.0, 70.0, 179.5, 119.5, (240, 360)))
+    assert "EXIF" not in repr(given)
