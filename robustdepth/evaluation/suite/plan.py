@@ -10,11 +10,13 @@ from robustdepth.data.benchmarks.datasets import DATASETS
 from robustdepth.data.benchmarks.packed import is_packed
 from robustdepth.errors import UserError, nearest
 from robustdepth.evaluation.protocols import PROTOCOLS, Protocol
+from robustdepth.evaluation.robustness.weather import under_weather
 
 KITTI_RAW = "kitti_raw"
 KITTI_PAGE = "https://www.cvlibs.net/datasets/kitti/raw_data.php"
 SPLIT_LINES = '"DATE/DRIVE_sync FRAME l|r"'
 SPARSE = "kitti_sparse_frames"
+WEATHER = ("fog", "rain", "snow", "night")  # that worlds are seen under too, see conditions.spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +27,12 @@ class Planned:
     data_root: str = ""
     split: str = ""
     drives: Sequence[str] = ()
+    weather: str = ""  # rendered into the frames
 
     @property
     def corruptible(self) -> bool:
-        """Whether corruptions may be added: not to datasets that show bad weather themselves."""
-        return self.protocol.truth != "dataset"
+        """Whether corruptions may be added: not to what shows bad weather itself."""
+        return self.protocol.truth != "dataset" and not self.weather
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +100,7 @@ def make_plan(
             raise UserError(f"--data_roots={name}={root}: there is no such folder.")
     plans = [_world(), _kitti(data_roots, splits, drives)]
     plans += [_dataset(name, data_roots.get(name, ""), splits) for name in DATASETS]
-    work = [planned for plan in plans for planned in plan.work if planned.protocol.name in protocols]
+    work = [planned for plan in plans for planned in plan.work if planned.protocol.name.split("[")[0] in protocols]
     used = {planned.split for planned in work}
     if unused := [name for name, file in splits.items() if file not in used]:
         raise UserError(
@@ -115,7 +118,10 @@ def make_plan(
 
 
 def _world() -> Plan:
-    return Plan([Planned(PROTOCOLS["world"])], [])
+    """Worlds in clear air and under each weather: what needs no data."""
+    clear = PROTOCOLS["world"]
+    rendered = [Planned(under_weather(clear, weather), weather=weather) for weather in WEATHER]
+    return Plan([Planned(clear), *rendered], [])
 
 
 def _kitti(data_roots: Mapping[str, str], splits: Mapping[str, str], drives: Sequence[str]) -> Plan:

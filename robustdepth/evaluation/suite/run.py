@@ -18,16 +18,19 @@ from robustdepth.evaluation.predictors import ForeignPredictor, NetworkPredictor
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.report import open_output, write_report
 from robustdepth.evaluation.robustness.corruptions import Baseline
+from robustdepth.evaluation.robustness.weather import WeatherSamples
 from robustdepth.evaluation.run import Measured, Options, find_baselines, measure
 from robustdepth.evaluation.samples import Samples, first_name, protocol_samples
 from robustdepth.evaluation.suite.plan import Plan, Planned
 from robustdepth.evaluation.suite.report import Failed, now, suite_summary, write_suite
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
+from robustdepth.types import EvalSample
 
 NAME = re.compile(r"\w[\w.+-]*")  # a model's, and that of its folder in the output
 FILES = (".npy", ".npz")
 PICTURES = "pictures"
+Worlds = dict[tuple[int, int], Sequence[EvalSample]]  # by their height and width
 
 
 @dataclasses.dataclass
@@ -94,8 +97,9 @@ def run_suite(
     failed: list[Failed] = []
     content: dict[str, Any] = {}
     date = now()
+    worlds: Worlds = {}
     for planned in plan.work:
-        failed += _run_protocol(planned, entrants, median_map, options)
+        failed += _run_protocol(planned, entrants, median_map, options, worlds)
         for entrant in entrants:
             _write_own(entrant, origin)
         panels = {entrant.name: entrant.panels for entrant in entrants}
@@ -124,7 +128,11 @@ def _enter(name: str, path: pathlib.Path, folder: pathlib.Path, options: Options
 
 
 def _run_protocol(
-    planned: Planned, entrants: Sequence[Entrant], median_map: Float[np.ndarray, "height width"], options: Options
+    planned: Planned,
+    entrants: Sequence[Entrant],
+    median_map: Float[np.ndarray, "height width"],
+    options: Options,
+    worlds: Worlds,
 ) -> list[Failed]:
     """Measures all entrants under one protocol; images are opened once for all. Returns what failed."""
     protocol, failed = planned.protocol, []
@@ -132,9 +140,7 @@ def _run_protocol(
     for size in dict.fromkeys(entrant.size(planned) for entrant in taking_part):
         alike = [entrant for entrant in taking_part if entrant.size(planned) == size]
         try:
-            samples = protocol_samples(
-                protocol, data_root=planned.data_root, split=planned.split, drives=planned.drives, size=size
-            )
+            samples = _open(planned, size, worlds)
         except UserError as error:
             failed.append(Failed(protocol.name, ", ".join(entrant.name for entrant in alike), str(error)))
             continue
@@ -146,6 +152,18 @@ def _run_protocol(
         if not options.baseline_report and protocol.name != "kitti_eigen":  # that one has a published baseline
             _set_against_first(protocol.name, alike)
     return failed
+
+
+def _open(planned: Planned, size: tuple[int, int] | None, worlds: Worlds) -> Samples:
+    """The samples of one protocol; `worlds` keeps the rendered ones, which every weather is drawn over."""
+    if size is None:
+        return protocol_samples(
+            planned.protocol, data_root=planned.data_root, split=planned.split, drives=planned.drives
+        )
+    if size not in worlds:
+        found = protocol_samples(planned.protocol, size=size)
+        worlds[size] = [found[i] for i in range(len(found))]
+    return WeatherSamples(worlds[size], planned.weather) if planned.weather else worlds[size]
 
 
 def _run_one(

@@ -13,6 +13,7 @@ from robustdepth.errors import UserError
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.robustness.corruptions import depth_estimation_error
 from robustdepth.evaluation.run import Options
+from robustdepth.evaluation.suite import plan as plan_module
 from robustdepth.evaluation.suite import run
 from robustdepth.evaluation.suite.plan import make_plan, models_of, named_paths
 from robustdepth.evaluation.suite.run import run_suite
@@ -27,9 +28,14 @@ def planned(plan):
     return [work.protocol.name for work in plan.work]
 
 
-def test_without_data_only_worlds_are_planned_and_all_else_is_missing():
+WORLDS = ["world", "world[fog]", "world[rain]", "world[snow]", "world[night]"]
+
+
+def test_without_data_worlds_in_clear_air_and_weather_are_planned_and_all_else_is_missing():
     plan = make_plan({}, {})
-    assert planned(plan) == ["world"]
+    assert planned(plan) == WORLDS
+    assert [work.weather for work in plan.work] == ["", "fog", "rain", "snow", "night"]
+    assert [work.corruptible for work in plan.work] == [True, False, False, False, False]
     assert sorted(name for missing in plan.missing for name in missing.protocols) == sorted({*PROTOCOLS} - {"world"})
     commands = [missing.command for missing in plan.missing]
     assert commands[0] == "python -m robustdepth.prepare check DIR --data=kitti_raw"
@@ -44,7 +50,7 @@ def test_conditions_that_take_a_list_wait_for_it(tmp_path):
     roots = {"nuscenes": str(tmp_path), "kitti_c": str(tmp_path), "kitti_raw": str(tmp_path)}
     plan = make_plan(roots, {})
     assert planned(plan) == [
-        "world", "kitti_sparse_frames", "nuscenes_day_clear", "nuscenes_day_rain", "nuscenes_night",
+        *WORLDS, "kitti_sparse_frames", "nuscenes_day_clear", "nuscenes_day_rain", "nuscenes_night",
     ]  # fmt: skip
     needs = {tuple(missing.protocols): missing.need for missing in plan.missing}
     assert "--splits=nuscenes_night_500=FILE with lines" in needs["nuscenes_night_500",]
@@ -101,7 +107,11 @@ def test_named_paths():
 
 @pytest.fixture
 def fakes(monkeypatch, tmp_path):
-    """Two fake networks in tmp_path, "good" and "metric"; fake samples for every protocol; the baseline's map."""
+    """Two fake networks in tmp_path, "good" and "metric"; fake samples for every protocol; the baseline's map.
+
+    Worlds in weather have a test of their own: rendering it takes seconds.
+    """
+    monkeypatch.setattr(plan_module, "WEATHER", ())
     for name in ("good", "metric"):
         (tmp_path / name).mkdir()
     scale = {"good": "relative", "metric": "metric"}
@@ -157,6 +167,22 @@ def test_corruptions_are_set_against_the_first_model_and_left_out_for_adverse_da
     assert good["clean_dee"] == depth_estimation_error(content["models"]["good"]["protocols"]["world"]["metrics"])
     assert all("corruptions" not in report["protocols"]["make3d"] for report in content["models"].values())
     assert "under corruptions" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_worlds_in_weather_are_the_same_worlds_and_harder(tmp_path, fakes, monkeypatch):
+    """Red is depth for the fake network, so the fog's grey misleads it; the truth stays, so constants stay."""
+    monkeypatch.setattr(plan_module, "WEATHER", ("fog",))
+    opened = []
+    monkeypatch.setattr(run, "protocol_samples", lambda protocol, **_: opened.append(1) or FakeSamples(COUNT, SIZE))
+    content = run_suite(
+        {"good": fakes["good"]}, make_plan({}, {}), str(tmp_path / "out"), Options(["world"], batch_size=8)
+    )
+    assert opened == [1]  # rendered once
+    found = content["models"]["good"]["protocols"]
+    assert list(found) == ["world", "world[fog]"]
+    assert found["world[fog]"]["baselines"] == found["world"]["baselines"]
+    assert found["world[fog]"]["metrics"]["abs_rel"] > 1.1 * found["world"]["metrics"]["abs_rel"]
+    assert "world[fog]" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_what_fails_is_told_and_loses_nothing_else(tmp_path, fakes, monkeypatch):
