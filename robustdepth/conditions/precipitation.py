@@ -1,5 +1,6 @@
 """Rain and snow: particles near the camera, a veil of those farther away, and what they do to the ground."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -99,7 +100,35 @@ def _centre(draw: Map, radius: Draw) -> Map:
     return margin + draw * (1.0 - 2.0 * margin)
 
 
-RAIN_LAYERS = Layer(0.7, 1.4), Layer(1.4, 2.8), Layer(2.8, 4.5)
+class Kind(NamedTuple):
+    """What falls."""
+
+    layers: tuple[Layer, ...]  # where single particles are visible
+    diameter: float  # metres
+    opacity: float
+    density: Callable[[Draw], Draw]  # visible ones per m^3 at a rate in mm/h of water
+    heaviest: float  # mm/h at severity 1
+
+
+def draw_particles(
+    radiance: Radiance, depth: Map, camera: Camera, key: Array, kind: Kind, fall: Fall, rate: Draw, light: Color
+) -> Radiance:
+    """Particles of all layers over the image, and only before what is farther away than their layer.
+
+    Args:
+      rate: of the fall, mm/h of water.
+      light: colour of the particles, that of the bright surroundings.
+    """
+    density, densest = kind.density(rate), kind.density(jnp.full_like(rate, kind.heaviest))
+    for layer, layer_key in zip(kind.layers, jax.random.split(key, len(kind.layers)), strict=True):
+        coverage = particles(camera, layer_key, fall, layer, kind.diameter, density, densest)
+        coverage = jnp.where(depth > layer.near, kind.opacity * coverage, 0.0)
+        radiance = radiance + coverage * (light - radiance)
+    return radiance
+
+
+DROPS = Kind((Layer(0.7, 1.4), Layer(1.4, 2.8), Layer(2.8, 4.5)), 4e-3, 0.65, rain_drops, HEAVIEST_RAIN)
+FLAKES = Kind((Layer(0.5, 1.0), Layer(1.0, 2.0), Layer(2.0, 4.0)), 1e-2, 0.9, snow_flakes, HEAVIEST_SNOW)
 
 
 @condition
@@ -123,12 +152,7 @@ def rain(radiance: Radiance, depth: Map, camera: Camera, key: Array, strength: D
         towards=uniform(keys[2], batch, 0.0, 1.5),
         travel=8.0 * uniform(keys[3], batch, 0.010, 0.025),
     )
-    densest = rain_drops(jnp.full_like(strength, HEAVIEST_RAIN))
-    for layer, layer_key in zip(RAIN_LAYERS, jax.random.split(keys[4], len(RAIN_LAYERS)), strict=True):
-        coverage = particles(camera, layer_key, fall, layer, 4e-3, rain_drops(rate), densest)
-        coverage = jnp.where(depth > layer.near, 0.65 * coverage, 0.0)
-        radiance = radiance + coverage * (light - radiance)
-    return radiance
+    return draw_particles(radiance, depth, camera, keys[4], DROPS, fall, rate, light)
 
 
 def wet_ground(radiance: Radiance, depth: Map, camera: Camera, key: Array, wetness: Draw) -> Radiance:
@@ -145,9 +169,6 @@ def wet_ground(radiance: Radiance, depth: Map, camera: Camera, key: Array, wetne
     mirror = share * fresnel * jnp.clip(2.5 * puddles - 0.6, 0.15, 0.9)
     darker = radiance * (1.0 - 0.4 * share)
     return darker + mirror * (mirrored_in_ground(radiance, camera) - darker)
-
-
-SNOW_LAYERS = Layer(0.5, 1.0), Layer(1.0, 2.0), Layer(2.0, 4.0)
 
 
 @condition
@@ -167,13 +188,7 @@ def snow(radiance: Radiance, depth: Map, camera: Camera, key: Array, strength: D
         towards=uniform(keys[2], batch, 0.0, 2.0),
         travel=1.2 * uniform(keys[3], batch, 0.004, 0.012),
     )
-    rate = HEAVIEST_SNOW * strength
-    densest = snow_flakes(jnp.full_like(strength, HEAVIEST_SNOW))
-    for layer, layer_key in zip(SNOW_LAYERS, jax.random.split(keys[4], len(SNOW_LAYERS)), strict=True):
-        coverage = particles(camera, layer_key, fall, layer, 1e-2, snow_flakes(rate), densest)
-        coverage = jnp.where(depth > layer.near, 0.9 * coverage, 0.0)
-        radiance = radiance + coverage * (light - radiance)
-    return radiance
+    return draw_particles(radiance, depth, camera, keys[4], FLAKES, fall, HEAVIEST_SNOW * strength, light)
 
 
 def snow_cover(radiance: Radiance, depth: Map, camera: Camera, key: Array, light: Color, amount: Draw) -> Radiance:

@@ -68,6 +68,16 @@ def u_net(
     return decoded
 
 
+def disparity_of(decoded: Array, level: int, initial: float) -> Float[Array, "batch _ _"]:
+    """The head of a decoder at stride 2^`level`, a layer of the calling module: disparity in (0, 1), first `initial`.
+
+    It computes in float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
+    """
+    bias = nn.initializers.constant(math.log(initial / (1 - initial)))
+    head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")
+    return nn.sigmoid(head(decoded)[..., 0])
+
+
 class DepthDecoder(nn.Module):
     """Features of an encoder to `scales` disparities in (0, 1), finest first, and the decoder's features by stride.
 
@@ -93,11 +103,5 @@ class DepthDecoder(nn.Module):
     ) -> tuple[tuple[Float[Array, "batch _ _"], ...], dict[int, Array]]:
         extra = None if masks is None else lax.stop_gradient(masks)
         decoded = u_net(features, self.width, self.output_stride, self.dtype, extra)
-        bias = nn.initializers.constant(math.log(self.initial_disparity / (1 - self.initial_disparity)))
-        disparities = []
-        for scale in range(self.scales):
-            stride = self.output_stride * 2**scale
-            # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
-            head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{stride.bit_length() - 1}")
-            disparities.append(nn.sigmoid(head(decoded[stride])[..., 0]))
-        return tuple(disparities), decoded
+        levels = [self.output_stride.bit_length() - 1 + scale for scale in range(self.scales)]
+        return tuple(disparity_of(decoded[2**level], level, self.initial_disparity) for level in levels), decoded

@@ -1,6 +1,5 @@
 """DPT decoder from features at four strides to sigmoid disparity at several scales (Ranftl et al., ICCV 2021)."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from robustdepth.models.depth_decoder import ReflectConv
-from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, fan_in_uniform
+from robustdepth.models.depth_decoder import ReflectConv, disparity_of
+from robustdepth.models.layers import HE_FAN_IN, fan_in_uniform
 from robustdepth.types import Array
 
 CHANNELS = 64  # of every fused map, as Depth Anything has for ViT-S; DPT's 256 are width = 4
@@ -69,10 +68,6 @@ class DPTDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: dict[int, Array]) -> tuple[tuple[Float[Array, "batch _ _"], ...], dict[int, Array]]:
-        logit = math.log(self.initial_disparity / (1 - self.initial_disparity))
-        bias = nn.initializers.constant(logit)
-        # In float32: bfloat16 would round the logit, and with it depth, to steps of three percent.
-        head = partial(ReflectConv, 1, jnp.float32, HEAD_FAN_IN, bias)
         channels = max(4, round(CHANNELS * self.width))
         finest = self.output_stride.bit_length() - 1
         disparities, decoded = [], {}
@@ -85,7 +80,7 @@ class DPTDecoder(nn.Module):
                 x = nn.relu(conv(upsample_linear(x)))
             decoded[2**level] = x
             if level < finest + self.scales:
-                disparities.append(nn.sigmoid(head(name=f"disparity{level}")(x)[..., 0]))
+                disparities.append(disparity_of(x, level, self.initial_disparity))
         return tuple(reversed(disparities)), decoded
 
 
