@@ -12,9 +12,10 @@ from configs import base
 from robustdepth.geometry import se3
 from robustdepth.methods import reprojection
 from robustdepth.methods.objective import make_loss_fn
+from robustdepth.models.build import build_networks
 from robustdepth.runtime import sharding
 from robustdepth.training.optimizer import make_optimizer
-from robustdepth.training.setup import build_networks, init_variables, make_state
+from robustdepth.training.setup import init_variables, make_state
 from robustdepth.training.step import make_step
 from robustdepth.types import Batch, Camera
 

@@ -18,9 +18,10 @@ from benchmarks.turns import median_seconds, rows_of_steps
 from configs import kitti_structure_resnet18
 from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
+from robustdepth.models.build import build_networks
 from robustdepth.runtime import sharding
 from robustdepth.training.optimizer import make_optimizer
-from robustdepth.training.setup import build_networks, init_variables, make_state
+from robustdepth.training.setup import init_variables, make_state
 from robustdepth.training.step import make_step
 
 CHANNELS = 384  # of DINOv2 ViT-S

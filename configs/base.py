@@ -6,30 +6,37 @@ ranges and choices against this file. Use tuples, never lists, so that the comma
 
 from ml_collections import ConfigDict
 
-# What numbers may be; robustdepth/runtime/schema.py explains the notation. Every number has a range.
+# What numbers may be; robustdepth/runtime/schema.py explains the notation. Every number has a range. 2147483647 is
+# the largest that a step's counter reaches.
 RANGES = {
     "seed": "[0, 2147483647]",
     "image_size": "2 x [16, 16384]",
-    "batch_size": "[1, inf)",
+    "batch_size": "[1, 65536]",
     "data.world_share": "[0, 1]",
-    "data.frame_step": "[1, inf)",
+    "data.frame_step": "[1, 2147483647]",
     "data.grey": "[0, 1]",
     "data.jitter": "4 x [0, 1]",
     "data.camera_effects": "[0, 1]",
-    "data.threads": "[0, inf)",
-    "data.max_bad_images": "[0, inf)",
-    "model.*": "(0, inf)",
-    "model.canonical_focal": "[0, inf)",
+    "data.threads": "[0, 1024]",
+    "data.max_bad_images": "[0, 2147483647]",
+    "model.decoder_width": "(0, 16]",
+    "model.pose_scale": "(0, 1000]",
+    "model.scales": "[1, 5]",
+    "model.output_stride": "[1, 8]",
+    "model.min_depth": "[1e-06, 1e+06]",
+    "model.max_depth": "[1e-06, 1e+06]",
+    "model.initial_depth": "[1e-06, 1e+06]",
+    "model.canonical_focal": "[0, 100]",
     "loss.*": "[0, inf) or a schedule",
     "reprojection.ssim_share": "[0, 1]",
     "texture.*": "[0, 1]",
     "semantics.stride": "[4, 16]",
-    "semantics.width": "[1, inf)",
-    "semantics.heads": "[1, inf)",
+    "semantics.width": "[1, 65536]",
+    "semantics.heads": "[1, 65536]",
     "semantics.dropped": "[0, 1)",
     "stereo.exposure": "[0, 1)",
     "stereo.noise": "[0, 1]",
-    "stereo.max_disparity": "[0, inf)",
+    "stereo.max_disparity": "[0, 16384]",
     "selective.temperature": "2 x (0, inf)",
     "selective.argmin_share": "[0, 1]",
     "optimizer.learning_rate": "(0, inf)",
@@ -41,11 +48,11 @@ RANGES = {
     "optimizer.weight_decay": "[0, inf)",
     "optimizer.clip_norm": "[0, inf)",
     "optimizer.ema_decay": "[0, 1)",
-    "optimizer.accumulate": "[1, inf)",
-    "log.*": "[1, inf)",
-    "checkpoint.*": "[1, inf)",
-    "health.max_skipped_in_row": "[1, inf)",
-    "health.restarts": "[0, inf)",
+    "optimizer.accumulate": "[1, 65536]",
+    "log.*": "[1, 2147483647]",
+    "checkpoint.*": "[1, 2147483647]",
+    "health.max_skipped_in_row": "[1, 2147483647]",
+    "health.restarts": "[0, 2147483647]",
     "health.min_spread": "[0, inf)",
     "health.max_at_limits": "[0, 1]",
     "health.max_auto_mask": "[0, 1]",
@@ -200,7 +207,7 @@ def get_config() -> ConfigDict:
                 accumulate=1,  # parts of the batch that are seen one after another, to need less memory
             ),
             sharding=dict(
-                axis="data",
+                axis="data",  # the mesh has one, over all devices, for batches and for what the rules split
                 # (regex on the parameter's path, partition spec); the first match counts. ((".*", "longest"),) splits
                 # parameters and optimiser state over all devices, see docs/distributed.md.
                 rules=((".*", ()),),

@@ -10,20 +10,17 @@ The same command again goes on: runs that are finished stay as they are. Values 
 import itertools
 import pathlib
 import re
-import runpy
 import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from absl import app, flags
-from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, run_main
 from robustdepth.paths import command_line
 from robustdepth.runtime import config as configs
-from robustdepth.runtime.experiments import find_experiment, provide_configs
-from robustdepth.runtime.family import override
+from robustdepth.runtime.family import load_config, override
 from robustdepth.runtime.workdir import FINISHED_FILE
 
 _CONFIG = flags.DEFINE_string("config", None, "Experiment file of every run.", required=True)
@@ -94,15 +91,10 @@ def check(config_path: str, runs: Sequence[Run]) -> None:
     """Refuses a sweep any of whose configs cannot be trained, before the first one is.
 
     Raises:
-      UserError: no such config file, or what `runtime.config.check` says of a run's config.
+      UserError: no such experiment, or what `runtime.config.check` says of a run's config.
     """
-    provide_configs()
-    get_config = runpy.run_path(find_experiment(config_path)).get("get_config")
-    if get_config is None:
-        raise UserError(f"{config_path} has no get_config(): name an experiment file, such as those in configs/.")
     for run in runs:
-        config: ConfigDict = override(get_config(), run.overrides)
-        configs.check(config)
+        configs.check(override(load_config(config_path), run.overrides))
 
 
 def train_flags(config_path: str, run: Run) -> list[str]:

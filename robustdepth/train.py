@@ -9,7 +9,7 @@ from ml_collections import config_flags
 from robustdepth.errors import blame, run_main
 from robustdepth.paths import command_line
 from robustdepth.runtime.distributed_flags import run_in_job
-from robustdepth.runtime.experiments import find_experiment, provide_configs
+from robustdepth.runtime.experiments import as_config, find_experiment, provide_configs
 
 
 def define_flags() -> None:
@@ -59,7 +59,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         given = [word.partition("=")[2] for word in argv if _names_config(word)]
         path, _, row = given[-1].partition(":") if given else ("", "", "")
         provide_configs()
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if given:
+            getattr(flags.FLAGS.config, "lock", None)  # raises what has kept the file from being read
+            as_config(flags.FLAGS.config, path)
+        return rest
     except Exception as error:  # whatever a config file raises
         if (sentence := blame(error, path)) is None:
             text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()

@@ -189,6 +189,18 @@ def test_what_does_not_fit_together_is_said():
         add_protocols("toy_dataset", conditions=["toy_dsk"], valid=ANY_DEPTH)
 
 
+def test_a_suite_says_which_dataset_has_no_protocols(tmp_path):
+    conditions = {"toy_dusk": COUNT, "toy_dawn": COUNT}
+    DATASETS.add("toy_dataset", Dataset("A toy", "https://example.org", "*.png", conditions, lambda *given: []))
+    plan = make_plan({}, {})
+    assert not [missing for missing in plan.missing if missing.title == "A toy"]  # nothing is missing but its protocols
+    with pytest.raises(UserError, match=r"unknown protocol 'toy_d\w+'"):
+        make_plan({"toy_dataset": str(tmp_path)}, {})
+    add_protocols("toy_dataset", valid=ANY_DEPTH)
+    work = make_plan({"toy_dataset": str(tmp_path)}, {}).work
+    assert [planned.protocol.name for planned in work] == ["world", *conditions]
+
+
 def test_a_corruption_changes_images_as_it_says():
     from robustdepth.conditions.corruptions.benchmark import check_corruptions, corrupt
 

@@ -196,7 +196,7 @@ def test_workdirs_that_would_clash_or_be_too_long_are_refused():
         ("configs/world_quickstart.py", ("batch_size=many",), "batch_size"),
         ("configs/world_quickstart.py", ("image_size=(60, 64)",), "multiples of 16"),
         ("configs/nowhere.py", (), "does not exist"),
-        ("robustdepth/errors.py", (), "has no get_config"),
+        ("robustdepth/errors.py", (), "it needs get_config"),
     ],
 )
 def test_a_sweep_is_checked_before_its_first_run(monkeypatch, config, overrides, sentence):

@@ -14,8 +14,9 @@ from robustdepth.methods.objective import METHODS, SECOND_VIEWS, make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
+from robustdepth.models.build import build_networks
 from robustdepth.streams import initial_key, step_key, stream
-from robustdepth.training.setup import build_networks, decoded_shapes, init_variables
+from robustdepth.training.setup import decoded_shapes, init_variables
 from robustdepth.types import Camera
 from tests.tiny import random_batch, shrink, tiny_config
 

@@ -125,6 +125,6 @@ def augment(
     if camera_effects:
         seen = photograph(seen, stream(key, "camera"), camera_effects)
     if grey > 0:
-        colourless = jax.random.bernoulli(stream(key, "grey"), grey, (size, 1, 1, 1, 1))
+        colourless = jax.random.bernoulli(stream(key, "grey"), float(grey), (size, 1, 1, 1, 1))
         seen = jnp.where(colourless, to_grey(seen), seen)
     return Views(canonical(clean, canonical_focal), seen[:, 0], seen[:, 1:])

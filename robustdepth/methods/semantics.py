@@ -181,7 +181,7 @@ def student_losses(graph: StructureGraph, params: PyTree, students: Maps, target
 
 def drop_nodes(key: Array, shape: tuple[int, int], share: float) -> Bool[Array, "batch nodes"]:
     """Nodes that the anchor drops, each with probability `share`; shape is [batch, nodes]."""
-    return jax.random.bernoulli(key, share, shape)
+    return jax.random.bernoulli(key, float(share), shape)
 
 
 def anchor_loss(graph: StructureGraph, params: PyTree, target: Array, dropped: Bool[Array, "batch nodes"]) -> Term:

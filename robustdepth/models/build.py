@@ -16,6 +16,7 @@ from robustdepth.models.mask_decoder import MaskDecoder
 from robustdepth.models.pose_net import PoseHead, PoseNet
 from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
 from robustdepth.models.stereo_net import STEREO_NETWORKS, StereoNet
+from robustdepth.types import TEMPORAL
 from robustdepth.world.scene import CLASSES
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -31,11 +32,11 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
     dtype = _choose("dtype", model.dtype, DTYPES)
     if model.output_stride not in (1, 2, 4, 8):
         raise UserError(f"model.output_stride is {model.output_stride}: the decoder ends at 1, 2, 4 or 8.")
-    coarsest = model.output_stride * 2 ** (model.scales - 1)
-    if model.scales < 1 or coarsest > 16:
+    most = 5 - (model.output_stride.bit_length() - 1)
+    if not 1 <= model.scales <= most:
         raise UserError(
             f"model.scales is {model.scales}: from model.output_stride={model.output_stride} on, the decoder has 1 to "
-            f"{5 - (model.output_stride.bit_length() - 1)} scales."
+            f"{most} scales."
         )
     if not 0 < model.min_depth < model.initial_depth < model.max_depth:
         raise UserError(
@@ -76,6 +77,18 @@ def build_stereo_net(config: ConfigDict) -> StereoNet:
 def build_main_net(config: ConfigDict) -> DepthNet | SegmentationNet:
     """The network that maps one image: the depth network, or the segmentation network of config.task."""
     return (build_segmentation_net if config.task == "segmentation" else build_depth_net)(config.model)
+
+
+def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
+    """The networks that learn, by name: "depth", with "pose" where a source view is temporal; or that of the task."""
+    if config.task == "segmentation":
+        return {"segmentation": build_segmentation_net(config.model)}
+    if config.task == "stereo":
+        return {"stereo": build_stereo_net(config)}
+    networks: dict[str, nn.Module] = {"depth": build_depth_net(config.model)}
+    if any(name in TEMPORAL for name in config.data.views):
+        networks["pose"] = build_pose_net(config.model)
+    return networks
 
 
 def build_pose_net(model: ConfigDict) -> PoseNet:

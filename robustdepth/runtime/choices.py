@@ -11,6 +11,7 @@ CHOICES = {
     "optimizer.schedule": ("drops", "cosine"),
     "model.remat": ("none", "convolutions", "full"),
     "model.mask_decoder": ("none", "loss", "concatenated"),
+    "sharding.axis": ("data",),
     "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
     "reprojection.smooth_edges": ("image", "illumination"),

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from robustdepth.conditions.spec import parse as parse_conditions
 from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
 from robustdepth.methods.objective import terms_of
+from robustdepth.models.build import build_networks
 from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.experiments import provide_configs
@@ -48,13 +50,34 @@ def check(config: ConfigDict) -> None:
         if value not in allowed:
             raise UserError(f'config.{key}="{value}" is unknown; {nearest(str(value), map(str, allowed))}')
     parse_conditions(config.weather.spec)
-    check_rules(config.sharding.rules)
+    check_sharding(config.sharding)
     height, width = config.image_size
     if height % 16 or width % 16:
         raise UserError(
             f"config.image_size={height}x{width}: height and width must be multiples of 16; "
             f"the nearest are {max(16, round(height / 16) * 16)}x{max(16, round(width / 16) * 16)}."
         )
+    check_data(config)
+    if not config.model.min_depth < config.model.initial_depth < config.model.max_depth:
+        raise UserError(
+            f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
+            f"< max_depth={config.model.max_depth} must hold."
+        )
+    check_weights(config, base.get_config())
+    check_second_views(config)
+    check_stereo(config)
+    if config.batch_size % config.optimizer.accumulate:
+        raise UserError(
+            f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="
+            f"{config.optimizer.accumulate} equal parts."
+        )
+    if len(set(config.optimizer.drops)) != len(config.optimizer.drops):
+        raise UserError(f"config.optimizer.drops={config.optimizer.drops}: name each fraction once.")
+    build_networks(config)
+
+
+def check_data(config: ConfigDict) -> None:
+    """Refuses views that are none, and a world's share that there is nothing for."""
     views = tuple(config.data.views)
     if len(set(views)) != len(views) or not (views or uses_truth(config)):
         raise UserError(f"config.data.views={views}: name at least one source view, each once.")
@@ -80,24 +103,11 @@ def check(config: ConfigDict) -> None:
         )
     if config.data.name != "none" and not config.data.root:
         raise UserError(f'config.data.name="{config.data.name}" needs --config.data.root=FOLDER.')
-    if not config.model.min_depth < config.model.initial_depth < config.model.max_depth:
-        raise UserError(
-            f"config.model: min_depth={config.model.min_depth} < initial_depth={config.model.initial_depth} "
-            f"< max_depth={config.model.max_depth} must hold."
-        )
-    check_weights(config, base.get_config())
-    check_second_views(config)
-    check_stereo(config)
-    if config.batch_size % config.optimizer.accumulate:
-        raise UserError(
-            f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="
-            f"{config.optimizer.accumulate} equal parts."
-        )
 
 
-def check_rules(rules: tuple) -> None:
-    """Refuses sharding rules that are not (regular expression, partition spec)."""
-    for rule in rules:
+def check_sharding(sharding: ConfigDict) -> None:
+    """Refuses rules that are not (regular expression, partition spec), and specs of other axes than the mesh has."""
+    for rule in sharding.rules:
         try:
             pattern, spec = rule
             re.compile(pattern)
@@ -107,6 +117,13 @@ def check_rules(rules: tuple) -> None:
             ) from None
         if spec != "longest" and not isinstance(spec, tuple):
             raise UserError(f'config.sharding.rules has {rule!r}: its spec must be a tuple, or "longest".')
+        if isinstance(spec, tuple) and (
+            any(name not in (None, sharding.axis) for name in spec) or spec.count(sharding.axis) > 1
+        ):
+            raise UserError(
+                f"config.sharding.rules has {rule!r}: its spec may hold None, and once the devices' axis, "
+                f'config.sharding.axis="{sharding.axis}".'
+            )
 
 
 def at_home(config: ConfigDict) -> ConfigDict:
@@ -179,17 +196,17 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def differences(config: ConfigDict, workdir: pathlib.Path) -> list[str]:
+def differences(config: ConfigDict, workdir: pathlib.Path, free: Sequence[str] = FREE) -> list[str]:
     """The keys, with both values, in which a config is another experiment than the one that a workdir belongs to.
 
-    A key that the workdir's version did not have counts as its default.
+    A key that the workdir's version did not have counts as its default; keys and sections in `free` may differ.
     """
     old, new, defaults = flatten(read(workdir)), flatten(config), flatten(_defaults(config))
     return [
         f"{key} ({old.get(key)!r} there, {new.get(key)!r} now)"
         for key in sorted(old.keys() | new.keys())
         if old.get(key, defaults.get(key)) != new.get(key)
-        and not any(key == free or key.startswith(free + ".") for free in FREE)
+        and not any(key == name or key.startswith(name + ".") for name in free)
     ]
 
 

@@ -4,6 +4,8 @@ import importlib.util
 import pathlib
 import sys
 
+from ml_collections import ConfigDict
+
 from robustdepth.errors import UserError, nearest
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
@@ -29,6 +31,16 @@ def find_experiment(text: str) -> str:
             raise UserError(f"there is no config {path!r}, as a file or by name: {nearest(path, NAMES)}")
         path = str(FOLDER / f"{name}.py")
     return path + colon + row
+
+
+def as_config(made: object, path: str) -> ConfigDict:
+    """What the get_config() of the file at `path` has made. Raises UserError where that is no config."""
+    if not isinstance(made, ConfigDict):
+        raise UserError(
+            f"{path}: get_config() returns {'nothing' if made is None else 'no ConfigDict'}; it must return what "
+            "base.get_config() gave it, changed."
+        )
+    return made
 
 
 def provide_configs() -> None:

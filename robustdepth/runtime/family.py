@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from robustdepth.errors import UserError, blame, nearest
 from robustdepth.runtime import config as configs
-from robustdepth.runtime.experiments import find_experiment, provide_configs
+from robustdepth.runtime.experiments import as_config, find_experiment, provide_configs
 
 
 class Family(NamedTuple):
@@ -31,7 +32,7 @@ def load_family(path: str) -> Family:
     module = _run_file(path)
     if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
         raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")
-    return Family(tuple(module.ROWS), module.get_config)
+    return Family(tuple(module.ROWS), partial(_get_config, module, path))
 
 
 def load_config(path: str) -> ConfigDict:
@@ -43,13 +44,16 @@ def load_config(path: str) -> ConfigDict:
     file, _, row = find_experiment(path).partition(":")
     if row:
         family = load_family(file)
-        with _blamed(file):
-            return family.get_config(choose_rows(family, [row])[0])
+        return family.get_config(choose_rows(family, [row])[0])
     module = _run_file(file)
     if hasattr(module, "ROWS") or not hasattr(module, "get_config"):
         raise UserError(f"{file} is no single experiment: it needs get_config(), or name a row as {file}:ROW.")
-    with _blamed(file):
-        return module.get_config()
+    return _get_config(module, file)
+
+
+def _get_config(module: ModuleType, path: str, *row: str) -> ConfigDict:
+    with _blamed(path):
+        return as_config(module.get_config(*row), path)
 
 
 def _run_file(path: str) -> ModuleType:

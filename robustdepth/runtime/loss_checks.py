@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.methods.objective import terms_of
+from robustdepth.methods.semantics import graph_for
 from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
@@ -48,6 +49,7 @@ def check_second_views(config: ConfigDict) -> None:
             'config.semantics.views=("perturbed",), but no texture or weather loss asks for a perturbed view: add '
             '"clean", or give config.loss.texture_photometric a weight.'
         )
+    graph_for(semantics, expert_channels=1)
     finest = 4 if config.model.output_stride <= 4 else config.model.output_stride
     if semantics.stride < finest:
         raise UserError(f"config.semantics.stride={semantics.stride} is none of the decoder's strides: use 16, 8 or 4.")
@@ -73,6 +75,8 @@ def check_stereo(config: ConfigDict) -> None:
             "selective distillation (config.loss.proxy, transfer_feature or transfer_distribution) needs pairs: add "
             f'"stereo" to config.data.views={tuple(config.data.views)}.'
         )
+    if not uses_proxy(config):
+        return  # the network's features alone teach, without a proxy and its masks
     if selective.proxy == "files" and not selective.folder:
         raise UserError(
             'config.selective.proxy="files" needs config.selective.folder: `python -m robustdepth.prepare proxies` '
@@ -88,8 +92,7 @@ def check_stereo(config: ConfigDict) -> None:
             'config.selective.proxy="truth" is the depth of the procedural world, recordings have none: set '
             'config.data.world_share=1, or config.selective.proxy="stereo_net" or "sgm".'
         )
-    learns = uses_proxy(config) and selective.mask in ("learned", "independent")
-    if learns and (mask_decoder == "none" or not loss.mask):
+    if selective.mask in ("learned", "independent") and (mask_decoder == "none" or not loss.mask):
         raise UserError(
             f'config.selective.mask="{selective.mask}" needs config.model.mask_decoder="loss" and a weight in '
             "config.loss.mask."

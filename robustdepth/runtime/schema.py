@@ -18,6 +18,8 @@ _RANGE = re.compile(
     r"(?:(?P<count>\d+|\*) x )?(?P<left>[\[(])(?P<low>[^,]+), (?P<high>[^,]+)(?P<right>[\])])"
     r"(?P<schedule> or a schedule)?"
 )
+SMALLEST, LARGEST = 1.2e-38, 3.4e38  # normal numbers of float32
+MOST_STEPS = 2**31 - 1
 _ONE = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -81,6 +83,10 @@ def check_values(config: ConfigDict, defaults: ConfigDict, ranges: Mapping[str, 
         limits = range_of(key, default, ranges)
         if not _is_right(given[key], default, limits):
             raise UserError(f"config.{key}={_written(given[key])} must be {_wanted(default, limits)}.")
+        if limits is not None and not _fit_float32(given[key]):
+            raise UserError(
+                f"config.{key}={given[key]} has a number that float32, which computes with it, cannot hold."
+            )
 
 
 def range_of(key: str, default: Any, ranges: Mapping[str, str]) -> Range | None:
@@ -109,13 +115,19 @@ def _is_right(value: Any, default: Any, limits: Range | None) -> bool:
     return limits is None or limits.holds(value)
 
 
+def _fit_float32(value: Any) -> bool:
+    """Whether no number, of those that the value may be or hold, is infinite or rounded to 0 in float32."""
+    numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, int | float)]
+    return all(number == 0 or SMALLEST <= abs(number) <= LARGEST for number in numbers)
+
+
 def _is_schedule(text: str, limits: Range) -> bool:
     """Whether it is "start:end:steps" of a loss weight."""
     try:
         start, end, steps = map(float, text.split(":"))
     except ValueError:
         return False
-    return limits.holds(start) and limits.holds(end) and 1 <= steps < math.inf
+    return limits.holds(start) and limits.holds(end) and 1 <= steps <= MOST_STEPS
 
 
 def _wanted(default: Any, limits: Range | None) -> str:

@@ -92,7 +92,7 @@ class Workdir:
         """Takes a workdir that has a config: the same one, or a corrected one where there is no checkpoint yet."""
         if latest_step(self.path) is not None or (self.path / ASIDE).exists():
             configs.check_same(config, self.path)
-        elif differ := configs.differences(config, self.path):
+        elif differ := configs.differences(config, self.path, free=()):
             for name in (MEDIAN_FILE, PARAMETERS_FILE):  # of the other config
                 (self.path / name).unlink(missing_ok=True)
             configs.write(config, self.path)

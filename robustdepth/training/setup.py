@@ -20,7 +20,7 @@ from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
-from robustdepth.models.build import build_depth_net, build_pose_net, build_segmentation_net, build_stereo_net
+from robustdepth.models.build import build_networks
 from robustdepth.runtime import sharding
 from robustdepth.runtime.init_from import init_from
 from robustdepth.streams import initial_key
@@ -29,7 +29,7 @@ from robustdepth.teachers.experts import load_expert, open_expert_cache
 from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
-from robustdepth.types import TEMPORAL, Batch, PyTree, TrainState
+from robustdepth.types import Batch, PyTree, TrainState
 
 
 class Experiment(NamedTuple):
@@ -39,18 +39,6 @@ class Experiment(NamedTuple):
     initial_state: Callable[[], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, StepLog]]
     expert_cache: ExpertCache | None = None  # the expert's features of the recordings, where they are kept on disk
-
-
-def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
-    """The networks that learn, by name: "depth", with "pose" where a source view is temporal; or that of the task."""
-    if config.task == "segmentation":
-        return {"segmentation": build_segmentation_net(config.model)}
-    if config.task == "stereo":
-        return {"stereo": build_stereo_net(config)}
-    networks: dict[str, nn.Module] = {"depth": build_depth_net(config.model)}
-    if any(name in TEMPORAL for name in config.data.views):
-        networks["pose"] = build_pose_net(config.model)
-    return networks
 
 
 def init_variables(config: ConfigDict, networks: Mapping[str, nn.Module]) -> dict[str, PyTree]:
