@@ -3,6 +3,8 @@
 Its loss draws random numbers for every sample, so a sample that stands in another row is noticed.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -18,6 +20,7 @@ from robustdepth.training.step import make_step
 from robustdepth.types import Term
 
 _BROKEN_AFTER = flags.DEFINE_integer("broken_after", 1 << 30, "Losses are not finite from this step on.")
+_COLLAPSES = flags.DEFINE_bool("collapses", False, "Depth collapses at step 3, with the config's own seed alone.")
 flags.DEFINE_integer("failing_reads", 0, "How many restores of a checkpoint fail at first.")
 
 
@@ -33,8 +36,17 @@ def toy_loss(params, stats, batch, key, step):
     return loss, Aux(stats, {"toy": Term(loss, jnp.ones(()))}, {}, {"target": images})
 
 
+def collapsing_loss(params, stats, batch, key, step):
+    """`toy_loss`, at whose third step, and from then on, all depth is at its limit."""
+    loss, aux = toy_loss(params, stats, batch, key, step)
+    at_limit = Term((step >= 2).astype(jnp.float32), jnp.ones(()))
+    return loss, dataclasses.replace(aux, watched={"at_min_depth": at_limit})
+
+
 def build_toy(config, mesh) -> Experiment:
     optimizer = make_optimizer(config)
+    collapses = _COLLAPSES.value and config.seed == flags.FLAGS.config.seed  # a restart has another one
+    loss = collapsing_loss if collapses else toy_loss
 
     def init():
         kernel = jax.random.normal(jax.random.key(config.seed), (3,))
@@ -45,7 +57,7 @@ def build_toy(config, mesh) -> Experiment:
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(init), places
     )
     step = jax.jit(
-        make_step(config, toy_loss, optimizer),
+        make_step(config, loss, optimizer),
         in_shardings=(places, sharding.batch_sharding(mesh)),
         out_shardings=(places, sharding.replicated(mesh)),
         donate_argnums=0,

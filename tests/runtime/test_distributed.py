@@ -18,6 +18,7 @@ from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import write_clip
 
+
 DEVICES = 4  # of all processes together
 STEPS = 8
 SMALL = (
@@ -77,14 +78,8 @@ def start(
     started = []
     for process in range(processes) if only is None else [only]:
         job = (f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={process}")
-        command = [
-            sys.executable,
-            "-c",
-            WITHOUT_TORCH,
-            module,
-            "--config=tests/clip_config.py",
-            f"--workdir={workdir}",
-        ]
+        command = [sys.executable, "-c", WITHOUT_TORCH, module]
+        command += ["--config=tests/clip_config.py", f"--workdir={workdir}"]
         command += [f"--config.data.root={clip}", *SMALL, *(job if processes > 1 else ()), *extra]
         started.append(
             subprocess.Popen(
@@ -260,6 +255,20 @@ def test_steps_that_are_not_finite_stop_every_process_with_the_cause(clip, tmp_p
         assert "5 steps in a row up to step 7 were not finite" in process.err
     with np.load(tmp_path / "run" / "bad_batches" / "7.npz") as kept:
         assert kept["target"].shape == (8, 32, 64, 3)  # the rows of both
+
+
+def test_a_collapsed_training_begins_again_on_every_process(clip, tmp_path):
+    """As in a single process, whose losses after the restart are the same."""
+    flags = ("--collapses", "--config.health.restarts=1")
+    jobs = {count: start(clip, tmp_path / str(count), *flags, processes=count) for count in (1, 2)}
+    for count, job in jobs.items():
+        ended = succeed(job)
+        assert ended[0].out.count("depth has collapsed at step 4") == 1
+        assert "(restart 1 of 1)" in ended[0].out
+        assert committed_steps(tmp_path / str(count) / "checkpoints")[-1] == STEPS
+    assert len(losses(tmp_path / "2")) == STEPS  # of the trial that counts
+    np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=1e-6)
+    np.testing.assert_allclose(kernel(tmp_path / "2"), kernel(tmp_path / "1"), rtol=1e-5)
 
 
 def test_what_one_process_refuses_all_do(clip, pair):
