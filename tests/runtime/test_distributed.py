@@ -18,7 +18,6 @@ from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import write_clip
 
-
 DEVICES = 4  # of all processes together
 STEPS = 8
 SMALL = (
