@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 from robustdepth.conditions.spec import parse as parse_conditions
 from robustdepth.data.source import world_count
 from robustdepth.errors import UserError, nearest
-from robustdepth.methods.objective import terms_of
+from robustdepth.methods.method import METHODS
 from robustdepth.models.build import build_networks
 from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.loss_checks import check_second_views, check_stereo, check_weights
-from robustdepth.runtime.schema import check_values, flatten
+from robustdepth.runtime.schema import check_sections, check_values, flatten
 from robustdepth.switches import uses_truth
 from robustdepth.types import STEREO, TEMPORAL
 
@@ -44,6 +44,7 @@ def check(config: ConfigDict) -> None:
       UserError: one sentence that names the key, its value, and what would be right.
     """
     base = _base()
+    check_sections(config, base.get_config())
     check_values(config, _defaults(config), base.RANGES)
     for key, allowed in choices().items():
         value = lookup(config, key)
@@ -137,7 +138,8 @@ def at_home(config: ConfigDict) -> ConfigDict:
 def _defaults(config: ConfigDict) -> ConfigDict:
     """Every option with its default: of configs/base.py, and weights in `config` of methods from other packages."""
     defaults = _base().get_config()
-    others = {name for name in terms_of(config) if name in config.loss and name not in defaults.loss}
+    losses = {name for method in METHODS.values() for name in method.losses}
+    others = {name for name in losses if name in config.loss and name not in defaults.loss}
     defaults.loss.update(dict.fromkeys(others, 0.0))
     return defaults
 

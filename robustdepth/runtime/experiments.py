@@ -5,8 +5,10 @@ import pathlib
 import sys
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
 
 from robustdepth.errors import UserError, nearest
+from robustdepth.runtime.schema import flatten
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 # A wheel carries the experiments inside the package; in a checkout they lie beside it.
@@ -40,6 +42,10 @@ def as_config(made: object, path: str) -> ConfigDict:
             f"{path}: get_config() returns {'nothing' if made is None else 'no ConfigDict'}; it must return what "
             "base.get_config() gave it, changed."
         )
+    try:
+        flatten(made)
+    except (RecursionError, RequiredValueError) as error:  # a section within itself, a required value that is missing
+        raise UserError(f"{path}: the config that get_config() returns cannot be read ({error}).") from error
     return made
 
 

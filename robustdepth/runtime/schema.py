@@ -67,6 +67,13 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_sections(config: ConfigDict, defaults: ConfigDict) -> None:
+    """Raises UserError where a section of the defaults is missing, or is something else."""
+    for name, section in defaults.items():
+        if isinstance(section, ConfigDict) and not isinstance(config.get(name), ConfigDict):
+            raise UserError(f"config.{name} must be a section with options, as configs.base.get_config() has it.")
+
+
 def check_values(config: ConfigDict, defaults: ConfigDict, ranges: Mapping[str, str]) -> None:
     """Refuses keys that the defaults lack, values of another kind, and numbers outside their ranges.
 
