@@ -5,6 +5,7 @@ installed package are not stored: loading reads them from that package again.
 """
 
 import json
+import os
 import pathlib
 
 import jax
@@ -21,9 +22,11 @@ from robustdepth.models.build import build_main_net
 from robustdepth.runtime import checkpoint
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.checkpoint import Weights, load_weights
+from robustdepth.runtime.files import replacing
 
 SUFFIX = ".safetensors"
 HALF_PRECISION = 1e-3  # relative, its rounding at most
+HUB_WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"  # of a folder in Hugging Face's form
 BUNDLED = "bundled"  # stands for the model inside the package
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "weights"
 BUNDLED_MODEL = FOLDER / "robustdepth_world.safetensors"
@@ -32,8 +35,9 @@ BUNDLED_STEREO = FOLDER / "world_stereo.safetensors"
 
 
 def is_bundle(path: str | pathlib.Path) -> bool:
-    """Whether `path` names such a file, or the bundled model, rather than a workdir."""
-    return str(path) == BUNDLED or pathlib.Path(path).suffix == SUFFIX
+    """Whether `path` names such a file, a folder in Hugging Face's form, or the bundled model, not a workdir."""
+    name = os.fspath(path)
+    return name == BUNDLED or pathlib.Path(path).suffix == SUFFIX or os.path.isfile(os.path.join(name, HUB_WEIGHTS))
 
 
 def write_bundle(weights: Weights, path: pathlib.Path) -> int:
@@ -54,7 +58,8 @@ def write_bundle(weights: Weights, path: pathlib.Path) -> int:
     metadata = {"config": json.dumps(weights.config.to_dict()), "step": str(weights.step)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(safetensors.numpy.save(tensors, metadata))
+        with replacing(path) as part:
+            part.write_bytes(safetensors.numpy.save(tensors, metadata))
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot write {path} ({error}): give another --output.") from None
     return path.stat().st_size
@@ -69,12 +74,14 @@ def _stored(key: str, value: np.ndarray) -> np.ndarray:
 
 
 def read_bundle(path: str | pathlib.Path) -> Weights:
-    """The networks of such a file; "bundled" is the one inside the package.
+    """The networks of such a file or folder; "bundled" is the one inside the package.
 
     Raises:
       UserError: no file there, or none that `write_bundle` wrote.
     """
     path = BUNDLED_MODEL if str(path) == BUNDLED else pathlib.Path(path)
+    if path.is_dir():
+        path /= HUB_WEIGHTS
     if not path.is_file():
         raise UserError(f"model file {path} does not exist.")
     try:

@@ -9,7 +9,14 @@ PART = ".part."  # what the names of unfinished files begin with
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Where to write what shall become `path`: it takes its place when the block has ended without an error."""
+    """Where to write what shall become `path`: it takes its place when the block has ended without an error.
+
+    After an error nothing of it is left.
+    """
     part = path.with_name(PART + path.name)
-    yield part
-    part.replace(path)
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
