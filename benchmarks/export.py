@@ -44,8 +44,8 @@ def main() -> None:
         note = (
             "* Largest difference of inverse depth from the network, over all pixels of four frames (for LiteRT one).\n"
             "* Goal: 1e-3. Met.\n"
-            "* The bundled network is stored in half precision already, so its safetensors file changes nothing. The file "
-            "of a training has kernels rounded by up to 5e-4, and is not held to the goal."
+            "* The bundled network is stored in half precision already, so its safetensors file changes nothing. The "
+            "file of a training has kernels rounded by up to 5e-4, and is not held to the goal."
         )
         record(options.output, title, table, note, options.command)
 
