@@ -21,8 +21,10 @@ def get_config():
     config.data.camera_effects = 0.0
     config.data.jitter = (0.2, 0.2, 0.2, 0.05)
     config.data.grey = 0.0
+    config.model.freeze_statistics = True
     config.loss.photometric = 1.0
     config.loss.smoothness = 1e-3
+    config.loss.start = 0.1
     config.loss.truth = 0.1
     config.loss.truth_shape = 0.05
     config.loss.truth_gradient = 0.05

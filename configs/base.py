@@ -95,6 +95,8 @@ def get_config() -> ConfigDict:
                 encoder="resnet18",
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones
                 freeze_encoder=False,  # keep the depth encoder's weights and statistics as they were loaded
+                # Normalise by the statistics that were loaded, in both networks: batches of one short clip have others.
+                freeze_statistics=False,
                 decoder_width=1.0,  # multiplies the decoder's channels (256, 128, 64, 32, 16)
                 pose_encoder="resnet18",
                 pose_pretrained="",
@@ -133,6 +135,7 @@ def get_config() -> ConfigDict:
                     truth_shape=0.0,  # ... up to one factor an image; 0.5 is usual
                     truth_gradient=0.0,  # ... and of its changes between neighbouring pixels; 0.5 is usual
                     truth_motion=0.0,  # the world's true camera motion as the pose network's teacher; 1 is usual
+                    start=0.0,  # recordings' depth near that of the networks in init_from; 0.1 is usual
                     disparity=0.0,  # task "stereo": error against the procedural world's true disparity
                     hints=0.0,  # task "stereo": towards semi-global matching, where that explains the views better
                 ),

@@ -18,6 +18,8 @@ def get_config():
     config.data.views = ("previous", "next", "stereo")
     config.data.world_share = 0.5
     config.data.camera_effects = 0.5
+    config.model.freeze_statistics = False
+    config.loss.start = 0.0
     config.loss.truth = 0.2
     config.loss.truth_shape = 0.1
     config.loss.truth_gradient = 0.1

@@ -8,6 +8,7 @@ BASE_TERMS = ("photometric", "smoothness", "geometric", "velocity")
 SECOND_VIEWS = ("texture", "weather")
 SEMANTIC_TERMS = ("semantics_edge", "semantics_node", "semantics_anchor")
 TRANSFER_TERMS = ("transfer_feature", "transfer_distribution")
+START_TERMS = ("start",)
 TRUTH_TERMS = ("truth", "truth_shape", "truth_gradient", "truth_motion")
 
 
@@ -39,6 +40,11 @@ def uses_proxy(config: ConfigDict) -> bool:
 def uses_truth(config: ConfigDict) -> bool:
     """Whether the procedural world's true depth and motion teach."""
     return config.task == "depth" and uses(config, *TRUTH_TERMS)
+
+
+def uses_start(config: ConfigDict) -> bool:
+    """Whether the network that training starts from goes on teaching."""
+    return config.task == "depth" and uses(config, *START_TERMS)
 
 
 def learns_metres(config: ConfigDict) -> bool:

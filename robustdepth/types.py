@@ -61,6 +61,7 @@ class Batch:
     source_names: tuple[str, ...] = flax.struct.field(pytree_node=False)
     expert: Float[Array, "batch rows columns channels"] | None = None  # a semantic expert's features of the target
     depth: Float[Array, "batch height width"] | None = None  # true depth of the target, metres; 0: unknown, inf: sky
+    start: Float[Array, "batch height width"] | None = None  # the starting network's depth, in the network's unit
     motion: Float[Array, "batch source 4 4"] | None = None  # true T_{target -> source}, metres; all 0: unknown
     labels: Int[Array, "batch height width"] | None = None  # semantic classes of the target, see world.scene.CLASSES
     # Disparity of the target towards its stereo view, in pixels of this size, 0 where unknown: the world's truth, or a

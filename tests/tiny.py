@@ -13,7 +13,7 @@ def shrink(config: ConfigDict, steps: int = 2) -> ConfigDict:
     """The same experiment with images of 32x64, compact networks and a batch of 8 (one per fake device)."""
     config.image_size = (32, 64)
     config.batch_size = 8
-    config.init_from = ""
+    config.init_from, config.loss.start, config.model.freeze_statistics = "", 0.0, False
     if not config.model.encoder.startswith("dinov2"):  # those have a decoder of their own
         config.model.encoder = "resnet_tiny"
     config.model.pose_encoder = "resnet_tiny"

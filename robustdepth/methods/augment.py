@@ -67,6 +67,7 @@ def mirror(batch: Batch, chosen: Array) -> Batch:
         baseline=jnp.where(chosen, -batch.baseline, batch.baseline),
         expert=turned(batch.expert, 2),
         depth=turned(batch.depth, 2),
+        start=turned(batch.start, 2),
         motion=motion,
         labels=turned(batch.labels, 2),
         disparity=turned(batch.disparity, 2),

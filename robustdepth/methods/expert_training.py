@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.methods.augment import augment
-from robustdepth.methods.forward import apply
+from robustdepth.methods.forward import apply, mode_of
 from robustdepth.methods.method import Aux, LossFn
 from robustdepth.streams import stream
 from robustdepth.types import Array, Batch, PyTree, Term
@@ -37,7 +37,7 @@ def make_segmentation_loss(config: ConfigDict, network: nn.Module) -> LossFn:
             strength=tuple(config.data.jitter),
             grey=config.data.grey,
         )
-        (logits, _), new_stats = apply(network, "segmentation", params, stats, views.seen_target)
+        (logits, _), new_stats = apply(network, "segmentation", params, stats, views.seen_target, **mode_of(config))
         labels = at_size_of(logits, views.clean.labels)
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
         right = jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32))

@@ -34,7 +34,8 @@ Paper 2, selective distillation (Song & Yoon, arXiv 2205.08668), adds a stereo n
     L_q   transfer_distribution  0.05, off     transfer.terms               **[ours]**
 
 True depth and motion, where images are rendered, add the terms truth, truth_shape, truth_gradient and truth_motion of
-`truth` **[ours]**; without weights for L_p and L_s they teach alone.
+`truth` **[ours]**; without weights for L_p and L_s they teach alone. A training that starts from other networks may add
+the term start of `start` **[ours]**, which keeps depth near theirs.
 
 Training under weather **[ours]** adds w_weather_photometric L_wp + w_weather_consistency L_wc: the losses of
 `second_view` once more, for the view of weather.view. A config may give weights to all of them: then all are added.
@@ -52,7 +53,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.methods import reprojection, second_view, texture, weather
 from robustdepth.methods.augment import Views, augment
-from robustdepth.methods.forward import apply
+from robustdepth.methods.forward import apply, mode_of
 from robustdepth.methods.method import METHODS, Aux, LossFn, Seen, Terms, weighted_sum
 from robustdepth.streams import stream
 from robustdepth.switches import BASE_TERMS, uses, uses_proxy, uses_view
@@ -147,7 +148,7 @@ def make_loss_fn(
       pose_net: image pair -> axis-angle and translation; None where every source is the stereo view.
       learnt: what methods learn beside the networks, by their names in METHODS.
     """
-    data, remat = config.data, config.model.remat
+    data, mode = config.data, mode_of(config)
     prepare = partial(
         augment,
         flip=data.flip,
@@ -166,8 +167,8 @@ def make_loss_fn(
     parts = Parts(
         config.loss,
         prepare,
-        partial(apply, depth_net, "depth", remat=remat),
-        partial(apply, pose_net, "pose", remat=remat) if pose_net is not None else None,
+        partial(apply, depth_net, "depth", **mode),
+        partial(apply, pose_net, "pose", **mode) if pose_net is not None else None,
         uses(config, "photometric", "smoothness") or bool(views),
         reprojection.Settings.of(config),
         second_view.Settings.of(config),

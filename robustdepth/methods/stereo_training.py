@@ -27,7 +27,7 @@ from robustdepth.losses.consistency import masked_mean
 from robustdepth.losses.photometric import photometric_error
 from robustdepth.losses.smoothness import smoothness
 from robustdepth.methods.augment import augment, mirror
-from robustdepth.methods.forward import apply
+from robustdepth.methods.forward import apply, mode_of
 from robustdepth.methods.method import Aux, LossFn, Terms, weighted_sum
 from robustdepth.numerics import safe_div
 from robustdepth.streams import stream
@@ -71,7 +71,7 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
     check_stereo(config)
     weighted = tuple(name for name in TERMS if uses(config, name))
     settings = Settings(weighted, float(network.max_disparity), config.reprojection.ssim_share)
-    data, stereo, remat = config.data, config.stereo, config.model.remat
+    data, stereo, mode = config.data, config.stereo, mode_of(config)
 
     def loss_fn(params: PyTree, stats: PyTree, batch: Batch, key: Array, step: Array) -> tuple[Array, Aux]:
         turned = batch.baseline < 0
@@ -82,7 +82,7 @@ def make_stereo_loss(config: ConfigDict, network: nn.Module) -> LossFn:
         seen = views.seen_target, views.seen_sources[:, view]
         if stereo.exposure or stereo.noise:
             seen = unlike_cameras(*seen, stream(key, "cameras"), stereo.exposure, stereo.noise)
-        output, new_stats = apply(network, "stereo", params, stats, *seen, remat=remat)
+        output, new_stats = apply(network, "stereo", params, stats, *seen, **mode)
         pair = pair_of(views.clean, view)
         heads = [head_terms(settings, disparity, pair) for disparity in output.disparities]
         losses = over_heads([head.losses for head in heads])

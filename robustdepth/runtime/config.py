@@ -19,7 +19,7 @@ from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
-from robustdepth.runtime.loss_checks import check_second_views, check_stereo, check_weights
+from robustdepth.runtime.loss_checks import check_second_views, check_start, check_stereo, check_weights
 from robustdepth.runtime.schema import check_sections, check_values, flatten
 from robustdepth.switches import uses_truth
 from robustdepth.types import STEREO, TEMPORAL
@@ -67,6 +67,7 @@ def check(config: ConfigDict) -> None:
     check_weights(config, base.get_config())
     check_second_views(config)
     check_stereo(config)
+    check_start(config)
     if config.batch_size % config.optimizer.accumulate:
         raise UserError(
             f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="

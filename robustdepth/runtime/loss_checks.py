@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.methods.objective import terms_of
 from robustdepth.methods.semantics import graph_for
-from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_transfer, uses_view
+from robustdepth.switches import SECOND_VIEWS, SEMANTIC_TERMS, uses, uses_proxy, uses_start, uses_transfer, uses_view
 from robustdepth.types import STEREO, TEMPORAL
 
 
@@ -22,6 +22,28 @@ def check_weights(config: ConfigDict, defaults: ConfigDict) -> None:
             raise UserError(f"config.loss.{name}={weight} has no effect, since {needs}: set it to 0.")
     if uses(config, "velocity") and not set(views) & set(TEMPORAL):
         raise UserError(f"config.loss.velocity judges motion in time, but config.data.views={views} has no such view.")
+
+
+def check_start(config: ConfigDict) -> None:
+    """Refuses to keep what starting networks know where there are none, or no recording to keep their depth on."""
+    loaded = config.init_from or config.model.pretrained or (config.task == "stereo" and config.stereo.pretrained)
+    if config.model.freeze_statistics and not loaded:
+        raise UserError(
+            "config.model.freeze_statistics keeps the statistics of networks that were loaded, and none are: name them "
+            "in config.init_from, or set it to False."
+        )
+    if not uses_start(config):
+        return
+    if not config.init_from:
+        raise UserError(
+            "config.loss.start keeps depth near that of the networks that training starts from: name them in "
+            "config.init_from, or set config.loss.start=0."
+        )
+    if config.data.world_share == 1:
+        raise UserError(
+            "config.loss.start keeps depth on recordings, and config.data.world_share=1 leaves none of them in a "
+            "batch: name a data set, or set config.loss.start=0."
+        )
 
 
 def check_second_views(config: ConfigDict) -> None:

@@ -24,8 +24,9 @@ from robustdepth.models.build import build_networks
 from robustdepth.runtime import sharding
 from robustdepth.runtime.init_from import init_from
 from robustdepth.streams import initial_key
-from robustdepth.switches import uses_proxy, uses_semantics, uses_transfer
+from robustdepth.switches import uses_proxy, uses_semantics, uses_start, uses_transfer
 from robustdepth.teachers.experts import load_expert, open_expert_cache
+from robustdepth.teachers.starting_network import load_starting_network
 from robustdepth.teachers.stereo_teacher import load_teacher, read_pretrained
 from robustdepth.training.optimizer import make_optimizer
 from robustdepth.training.step import StepLog, make_step
@@ -161,6 +162,10 @@ def build_teachings(config: ConfigDict, networks: Mapping[str, nn.Module], mesh:
         teachings["semantics"] = semantic_teaching(config, networks["depth"], mesh)
     if uses_transfer(config) or (uses_proxy(config) and config.selective.proxy == "stereo_net"):
         teachings["transfer"] = stereo_teaching(config, networks["depth"], mesh)
+    if uses_start(config):
+        depth = {"depth": networks["depth"]}
+        drawn = jax.jit(lambda: init_variables(config, depth)["depth"])()
+        teachings["start"] = Teaching(load_starting_network(config, depth["depth"], drawn, mesh).teach)
     return teachings
 
 
