@@ -37,12 +37,12 @@ class Ground:
 
 
 def sample_ground(dice: Dice) -> Ground:
-    half_width = jnp.where(dice.chance(0.15), dice(7.0, 11.0), dice(2.5, 7.0))
+    half_width = jnp.where(dice.chance(0.35), dice(5.0, 14.0), dice(2.5, 7.0))
     lane = jnp.where(half_width > 3.4, jnp.minimum(half_width / 2, dice(1.5, 2.2)), dice(-0.3, 0.6))
     outer = dice.chance(0.5) & (half_width > 7.0)
     lane = jnp.where(outer, half_width - dice(1.7, 2.4), lane)
     side_road, ends = dice.chance(0.35), dice.chance(0.25)
-    crossing, reach = dice(8.0, 60.0), dice(2.5, 6.0)
+    crossing, reach = dice(8.0, 60.0), jnp.where(dice.chance(0.35), dice(6.0, 20.0), dice(2.5, 6.0))
     grey, tint = dice(0.12, 0.5), 1.0 + 0.05 * dice.normal(3)
     paved = dice.chance(0.6), dice.chance(0.3)
     lawn = jnp.stack([foliage_color(dice), foliage_color(dice)])
@@ -55,7 +55,7 @@ def sample_ground(dice: Dice) -> Ground:
         half_width=half_width,
         lane=lane,
         kerb=jnp.where(dice.chance(0.7), dice(0.06, 0.2), 0.01),
-        near=dice(0.8, 5.0) * dice(0.7, 1.0),
+        near=jnp.where(dice.chance(0.25), dice(4.0, 14.0), dice(0.8, 5.0) * dice(0.7, 1.0)),
         crossing=jnp.stack([jnp.where(side_road | ends, crossing, -NOWHERE), reach]),
         end=jnp.where(ends, crossing + reach + dice(1.0, 6.0), NOWHERE),
         color=jnp.concatenate([(grey * tint)[None], (dice(0.2, 0.7) * tint)[None], zones]),

@@ -31,14 +31,14 @@ class Theme:
     parked: Float[Array, ""]
 
 
-TOWN = Theme(0.97, (0.0, 1.5), (7.0, 18.0), 3.0, 0.15, (3.0, 12.0), 0.5, 0.15, 0.1, 0.1, 0.85)
-SUBURB = Theme(0.85, (0.3, 8.0), (4.0, 9.0), 10.0, 0.45, (2.0, 12.0), 0.75, 0.6, 0.6, 0.35, 0.7)
-GREEN = Theme(0.15, (4.0, 16.0), (4.0, 12.0), 30.0, 0.9, (0.2, 8.0), 0.9, 0.7, 0.35, 0.15, 0.25)
-OPEN = Theme(0.45, (3.0, 20.0), (3.0, 14.0), 25.0, 0.65, (5.0, 25.0), 0.7, 0.4, 0.3, 0.3, 0.35)
+TOWN = Theme(0.97, (0.0, 3.0), (7.0, 18.0), 3.0, 0.15, (3.0, 12.0), 0.5, 0.15, 0.1, 0.1, 0.55)
+SUBURB = Theme(0.85, (0.3, 12.0), (4.0, 9.0), 10.0, 0.45, (2.0, 12.0), 0.7, 0.5, 0.5, 0.3, 0.4)
+GREEN = Theme(0.15, (4.0, 16.0), (4.0, 12.0), 30.0, 0.9, (0.2, 8.0), 0.9, 0.7, 0.35, 0.15, 0.18)
+OPEN = Theme(0.45, (3.0, 50.0), (3.0, 14.0), 25.0, 0.6, (5.0, 60.0), 0.5, 0.25, 0.15, 0.15, 0.12)
 KINDS = jax.tree.map(lambda *values: np.array(values, np.float32), *(
     jax.tree.map(np.asarray, kind, is_leaf=lambda leaf: isinstance(leaf, tuple)) for kind in (TOWN, SUBURB, GREEN, OPEN)
 ))  # fmt: skip
-SHARES = np.cumsum([0.2, 0.3, 0.32])  # of the first three; the last has the rest
+SHARES = np.cumsum([0.18, 0.26, 0.26])  # of the first three; the last has the rest
 
 
 def sample_kind(dice: Dice) -> Int[Array, ""]:

@@ -41,7 +41,7 @@ def sample_traffic(dice: Dice, ground: Ground) -> Solids:
     hops = dice(0.0, 1.0, n) ** 2 * 45.0
     z = jnp.concatenate([7.0 + jnp.cumsum(8.0 + hops[:ahead]) - 5.0, 3.0 + jnp.cumsum(6.0 + hops[ahead:])])
     apart = (jnp.abs(x - ground.lane) > 2.2) & (jnp.abs(x) < ground.half_width - 0.8)
-    exists = dice.chance(dice(0.1, 0.9), n) & (own | (apart & free)) & (z < ground.end - 4.0)
+    exists = dice.chance(dice(0.0, 0.8), n) & (own | (apart & free)) & (z < ground.end - 4.0)
     speed = jnp.where(dice.chance(0.15), 0.0, jnp.where(with_us, dice(0.2, 2.0, n), -dice(0.3, 2.0, n)))
     return sample_vehicles(dice, ground, Spot(exists, x, z, yaw=jnp.where(with_us, 0.0, jnp.pi), speed=speed))
 
