@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from robustdepth.world import textures
+from robustdepth.world.distance import paint_distance
 from robustdepth.world.raycast import SKY, ZONES, View, named, stage
 from robustdepth.world.scene import World
 from robustdepth.world.shading import Names, Surface, normals, unpack
@@ -75,11 +76,13 @@ def develop(
     hemisphere = openness * (0.75 - 0.25 * normals(surface)[1])
     veil = 1.0 - jnp.exp(-light.haze * depth)
     gradient = jnp.sqrt(up)
+    is_land, land = paint_distance(world, ray, surface.local[1])
     channels = []
     for i, own in enumerate(unpack(albedo)):
         sky = light.horizon[i] + (light.zenith[i] - light.horizon[i]) * gradient
         sky = sky + (light.horizon[i] * (0.7 + 0.6 * cloud) - sky) * cover
         lit = own * (light.ambient[i] * hemisphere + light.sun_color[i] * sunlight)
+        sky = jnp.where(is_land, land[i], sky)
         channels.append(jnp.where(name == SKY, sky, lit + (light.horizon[i] - lit) * veil))
     grey = 0.3 * channels[0] + 0.59 * channels[1] + 0.11 * channels[2]
     packed = jnp.int32(0)

@@ -16,6 +16,7 @@ from robustdepth.types import Array, Camera
 from robustdepth.world import layout
 from robustdepth.world.dice import Dice
 from robustdepth.world.ground import Ground, sample_ground
+from robustdepth.world.palette import foliage_color, stone_color
 from robustdepth.world.solids import CLASSES as CLASSES
 from robustdepth.world.solids import Solids
 
@@ -34,6 +35,8 @@ class Light:
     gamma: Float[Array, ""]
     saturation: Float[Array, ""]
     seed: Int[Array, ""]
+    skyline: Float[Array, "3"]  # of the distance: mean and deviation of its height, as sines, and metres to it
+    skyline_color: Float[Array, "3"]
 
 
 @flax.struct.dataclass
@@ -142,4 +145,6 @@ def sample_light(dice: Dice) -> Light:
         gamma=dice(0.45, 1.1),
         saturation=jnp.where(dice.chance(0.15), dice(0.0, 0.3), dice(0.5, 1.4)),
         seed=dice.seed(),
+        skyline=jnp.stack([dice(-0.02, 0.035), dice(0.0, 0.02), dice(110.0, 400.0)]),
+        skyline_color=jnp.where(dice.chance(0.7), foliage_color(dice) * dice(0.3, 1.0), stone_color(dice)),
     )
