@@ -51,7 +51,7 @@ def sample_ground(dice: Dice) -> Ground:
     painted = dice.chance(0.6)
     return Ground(
         curvature=jnp.where(dice.chance(0.5), curve(dice, 0.01), curve(dice, 0.0008)),
-        crest=jnp.where(dice.chance(0.45), curve(dice, 0.0025), curve(dice, 0.0002)),
+        crest=jnp.where(dice.chance(0.3), curve(dice, 0.0025), curve(dice, 0.0002)),
         half_width=half_width,
         lane=lane,
         kerb=jnp.where(dice.chance(0.7), dice(0.06, 0.2), 0.01),

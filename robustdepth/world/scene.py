@@ -78,7 +78,8 @@ def sample_lens(dice: Dice) -> Float[Array, "4"]:
 
     Horizontal fields of view of 60 to 95 degrees: 81 degrees is KITTI.
     """
-    return jnp.stack([jnp.radians(dice(60.0, 95.0)), dice(0.97, 1.03), dice(-0.03, 0.03), dice(-0.08, 0.06)])
+    center = jnp.where(dice.chance(0.7), dice(-0.05, 0.03), dice(-0.08, 0.06))
+    return jnp.stack([jnp.radians(dice(60.0, 95.0)), dice(0.97, 1.03), dice(-0.03, 0.03), center])
 
 
 def camera_of(lens: Float[Array, "4"], size: tuple[int, int]) -> Camera:
@@ -97,7 +98,7 @@ def sample_ego(dice: Dice, ground: Ground) -> Ego:
     time = jnp.array([-1.0, 0.0, 1.0])
     move = jnp.where(still, 0.0, 1.0)
     heading = dice(-0.05, 0.05) + turn * time
-    pitch = dice(-0.04, 0.03) + move * 0.006 * dice.normal(3)
+    pitch = jnp.where(dice.chance(0.7), 0.012 * dice.normal(), dice(-0.04, 0.03)) + move * 0.006 * dice.normal(3)
     roll = 0.01 * dice.normal() + move * 0.003 * dice.normal(3)
     # The path's chord between two frames points along the mean of their headings.
     chord = jnp.stack([heading[0] + heading[1], heading[1] + heading[2]]) / 2
