@@ -8,7 +8,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import pathlib
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-# Compiling takes longer than these small programs run; commands that tests start inherit this, too.
+# Compiling takes longer than these small programs run; commands that tests start inherit this, too. Where a test must
+# hold for what users run, it has `compiled_for_real`; JAX_DISABLE_MOST_OPTIMIZATIONS=false gives it to all.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Compiled programs are kept between tests, and handed on to the commands that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
@@ -42,6 +43,17 @@ install_import_hook([f"robustdepth.{package}" for package in PACKAGES], "beartyp
 takes_minutes = pytest.mark.skipif(
     not os.environ.get("ROBUSTDEPTH_ALL_TESTS"), reason="takes minutes on two cores: make test-all runs it"
 )
+
+
+@pytest.fixture(scope="module")
+def compiled_for_real():
+    """Programs have the optimisations that users have, in a module's tests and in the commands that they start."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "false")
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

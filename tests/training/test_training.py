@@ -27,6 +27,7 @@ from robustdepth.training.step import StepLog, accumulated, make_step, split
 from robustdepth.types import Batch, Term, TrainState
 from tests.tiny import random_batch, tiny_config
 
+pytestmark = pytest.mark.usefixtures("compiled_for_real")
 KEY = jax.random.key(0)
 
 
