@@ -18,6 +18,7 @@ from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import write_clip
 
+pytestmark = pytest.mark.usefixtures("compiled_for_real")
 DEVICES = 4  # of all processes together
 STEPS = 8
 SMALL = (
