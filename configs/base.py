@@ -69,8 +69,8 @@ def get_config() -> ConfigDict:
             # "segmentation": the semantic expert, on the procedural world's labels; "stereo": the stereo teacher
             task="depth",
             seed=0,
-            # Networks to start from: "bundled", a workdir, WORKDIR/checkpoints/STEP or an exported file. What fits is
-            # taken, in the place of config.model.pretrained; a report says how much.
+            # Networks to start from: "bundled", a workdir, WORKDIR/checkpoints/STEP, an exported file, or published ones
+            # (docs/published.md). What fits is taken, in the place of config.model.pretrained; a report says how much.
             init_from="",
             image_size=(192, 640),  # height, width that the networks see; multiples of 16
             batch_size=12,  # global, over all devices
@@ -91,8 +91,10 @@ def get_config() -> ConfigDict:
                 max_bad_images=16,  # unreadable images that training replaces and counts before it stops
             ),
             model=dict(
-                # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0, dinov2_vits14, dinov2_vitb14
+                # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0, dinov2_vits14, dinov2_vitb14,
+                # depth_anything_v2_small, depth_anything_v2_base (with their own decoder; docs/published.md)
                 encoder="resnet18",
+                normalisation="imagenet",  # of the images that ResNets see; "monodepth2": for networks trained so
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones
                 freeze_encoder=False,  # keep the depth encoder's weights and statistics as they were loaded
                 # Normalise by the statistics that were loaded, in both networks: batches of one short clip have others.

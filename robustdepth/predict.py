@@ -9,7 +9,9 @@ from robustdepth.runtime.compilation_cache import keep_compiled
 
 def define_flags() -> None:
     """The flags of this command, which it defines where it runs: several commands can be imported in one process."""
-    flags.DEFINE_string("checkpoint", None, "A training's working folder, or one step of it.", required=True)
+    flags.DEFINE_string(
+        "checkpoint", None, "A training's working folder, or one step of it, or published weights.", required=True
+    )
     flags.DEFINE_string("output", None, "Folder for the results.", required=True)
     flags.DEFINE_list(
         "outputs",

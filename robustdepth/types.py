@@ -22,6 +22,8 @@ PyTree = Any
 # Names of source views. Temporal views need the pose network; "stereo" uses the rig's baseline.
 PREVIOUS, NEXT, STEREO = "previous", "next", "stereo"
 TEMPORAL = (PREVIOUS, NEXT)
+# What a network's depth is: in metres; right up to one factor; its inverse right up to a factor and a shift.
+METRIC, RELATIVE, AFFINE = SCALES = ("metric", "relative", "affine")
 
 
 class Term(NamedTuple):

@@ -29,6 +29,11 @@ class FakeModel:
         default_factory=lambda: ConfigDict({"name": "fake", "model": {"encoder": "none"}}), hash=False
     )
 
+    any_shape = False
+
+    def input_size(self, height, width):
+        return self.image_size
+
     def metres_factor(self, camera):
         return 1.0
 

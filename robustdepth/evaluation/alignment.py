@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from robustdepth.errors import UserError, nearest
+from robustdepth.types import AFFINE, METRIC
 
 ALIGNMENTS = ("none", "median", "least_squares")
 
@@ -20,8 +21,11 @@ class Alignment(NamedTuple):
 
 
 def default_alignment(scale_kind: str) -> str:
-    """Models whose scale is only relative are scaled by the median; metric models are taken at their word."""
-    return "none" if scale_kind == "metric" else "median"
+    """Models whose scale is only relative are scaled by the median; metric models are taken at their word.
+
+    "affine" ones, whose inverse depth has an unknown shift as well, are aligned by least squares.
+    """
+    return {METRIC: "none", AFFINE: "least_squares"}.get(scale_kind, "median")
 
 
 def check_alignment(rule: str) -> str:

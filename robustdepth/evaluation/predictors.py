@@ -24,7 +24,7 @@ from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
-from robustdepth.types import Array, EvalSample
+from robustdepth.types import RELATIVE, SCALES, Array, EvalSample
 
 KINDS = ("depth", "inverse_depth")
 SUFFIXES = (".npy", ".npz", ".png")  # of maps, the finest first
@@ -35,7 +35,7 @@ SMALLEST = 1e-30  # a smaller number has no inverse in float32
 class Predictor(Protocol):
     """Two stages, so that the host can prepare the next images while the device works on these."""
 
-    scale: str  # "metric" or "relative"
+    scale: str  # one of types.SCALES
     batch_size: int
 
     def prepare(self, index: int, sample: EvalSample) -> Any:
@@ -59,13 +59,14 @@ class NetworkPredictor:
     """A trained network, its batch sharded over all devices; a short last batch is padded and the padding dropped."""
 
     def __init__(self, model: Any, batch_size: int = 16, flip: bool = False):
-        devices = len(jax.devices())
-        mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+        # Images of any shape are seen one by one: they make no batch.
+        devices = jax.devices()[:1] if model.any_shape else jax.devices()
+        mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
         self.sharding = NamedSharding(mesh, PartitionSpec("data"))
         replicated = jax.device_put(model.variables, NamedSharding(mesh, PartitionSpec()))
         self.model = dataclasses.replace(model, variables=replicated)
         self.flip, self.scale = flip, model.scale
-        self.batch_size = self.round_up(batch_size)
+        self.batch_size = 1 if model.any_shape else self.round_up(batch_size)
         blank = np.zeros((*model.image_size, 3), np.float32)
         self.infer([Prepared(blank, 1.0)])  # compiles now, so that measured times mean something
 
@@ -97,7 +98,7 @@ class NetworkPredictor:
         Resized values differ from Pillow's by one level of 255 at most, which rounds between its two passes.
         """
         grey = self.model.config.data.grey == 1
-        return self._predict(_prepare_on_device(images, tuple(self.model.image_size), grey))
+        return self._predict(_prepare_on_device(images, self.model.input_size(*images.shape[1:3]), grey))
 
     def _predict(self, images: Float[Array, "batch height width 3"]) -> Float[np.ndarray, "batch height width"]:
         inverse = self._run(images)
@@ -240,12 +241,12 @@ def _map_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 def _scale_of(path: pathlib.Path, kind: str) -> str:
     """What the summary of a prediction run says about its depth; "relative" without one."""
     if not (path / SUMMARY).is_file():
-        return "relative"
+        return RELATIVE
     if kind != "depth":
         raise UserError(f"{path} holds what robustdepth.predict wrote, which is depth: use --predictions_kind=depth.")
     try:
         scale = json.loads(read_text(path / SUMMARY))["scale"]
-        if scale not in ("metric", "relative"):
+        if scale not in SCALES:
             raise ValueError(f"scale is {scale!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path / SUMMARY} is damaged ({error}): predict again, or delete it.") from error

@@ -11,6 +11,7 @@ from robustdepth.data.benchmarks.protocol import WHOLE_IMAGE as WHOLE_IMAGE
 from robustdepth.data.benchmarks.protocol import Protocol
 from robustdepth.errors import UserError
 from robustdepth.evaluation.alignment import check_alignment, default_alignment
+from robustdepth.types import AFFINE
 
 WORLD_SEED = 0  # of the evaluation worlds, which are another split than the training worlds, whatever the seed
 
@@ -18,9 +19,14 @@ WORLD_SEED = 0  # of the evaluation worlds, which are another split than the tra
 def resolve_alignment(protocol: Protocol, scale_kind: str, override: str = "") -> tuple[str, str]:
     """The alignment to use, and the name under which the numbers are reported.
 
-    `override` replaces the protocol's own rule; where that changes it, the reported name says so.
+    `override` replaces the protocol's own rule; where that changes it, the reported name says so. So does the rule of
+    models whose inverse depth has an unknown shift, which no other can judge.
     """
-    own = default_alignment(scale_kind) if protocol.alignment == "by scale" else protocol.alignment
+    by_scale, own = default_alignment(scale_kind), protocol.alignment
+    if own == "by scale":
+        own = by_scale
+    elif scale_kind == AFFINE:
+        override = override or by_scale
     if not override or check_alignment(override) == own:
         return own, protocol.name
     return override, f"{protocol.name}[alignment={override}]"

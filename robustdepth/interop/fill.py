@@ -66,10 +66,9 @@ def fill(
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     filled: dict[str, str] = {}  # our path -> the file's name
     problems = []
-    for path, leaf in flat.items():
-        name = name_of(path)
-        if name is None:
-            continue
+    wanted = {path: name for path in flat if (name := name_of(path)) is not None}
+    for path, name in wanted.items():
+        leaf = flat[path]
         if name not in weights:
             problems.append(f"{name} is missing")
             continue
@@ -82,11 +81,12 @@ def fill(
         else:
             flat[path] = jax.device_put(value, leaf.sharding) if isinstance(leaf, jax.Array) else value
 
+    fits = f"{len(wanted) - len(problems)} of {len(wanted)} arrays fit"
     ignored = tuple(sorted(set(weights) - set(filled.values())))
     known = re.compile(unused)
     problems += [f"{name} has no place in the network" for name in ignored if not known.fullmatch(name)]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"these weights do not fit {architecture!r}: {'; '.join(problems[:3])}{more}.")
+        raise UserError(f"these weights do not fit {architecture!r}: {'; '.join(problems[:3])}{more} ({fits}).")
     parameters = sum(weights[name].size for name in filled.values())
     return traverse_util.unflatten_dict(flat, sep="/"), Report(architecture, naming, len(filled), parameters, ignored)

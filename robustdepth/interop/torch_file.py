@@ -22,6 +22,7 @@ from robustdepth.interop import restricted_pickle
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a legacy file
 _LEGACY_PROTOCOL = 1001
 _MAX_DIMENSIONS = 32
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
 _STORAGE_DTYPES = {
     f"torch.{name}Storage": np.dtype(dtype)
@@ -53,8 +54,10 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+def read_weights(path: str | pathlib.Path, numbers: bool = False) -> dict[str, np.ndarray]:
     """Tensors by name from a `.pth`, `.pt`, `.ckpt`, `.bin` or `.safetensors` file; arrays may be read-only.
+
+    With `numbers` a PyTorch file may hold whole numbers and truth values among them, read as arrays without axes.
 
     Raises:
       UserError: where the file is missing, truncated, of another kind, or holds more than tensors.
@@ -67,15 +70,16 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             return safetensors.numpy.load_file(path)
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"weight file {path} cannot be read as safetensors ({error}).") from error
-    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
-        return read_torch_file(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return read_torch_file(path, numbers)
     raise UserError(f"weight file {path} has an unknown ending: use .pth, .pt, .ckpt, .bin or .safetensors.")
 
 
-def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+def read_torch_file(path: str | pathlib.Path, numbers: bool = False) -> dict[str, np.ndarray]:
     """Tensors by name from a state_dict saved by `torch.save`, in the zip or the legacy format.
 
-    A training's checkpoint may hold it under the key "model", beside what else the training needed.
+    A training's checkpoint may hold it under the key "model", beside what else the training needed. `numbers` is that
+    of `read_weights`.
 
     Nothing in the file is executed, and no size it states is believed before the bytes are there. Arrays are read-only
     views on the file's storages.
@@ -88,19 +92,19 @@ def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             if zipfile.is_zipfile(file):
-                return _read_zip(file, where)
+                return _read_zip(file, where, numbers)
             if path.stat().st_size == 0:
                 raise UserError(f"{where} is empty.")
             # A map never reads past the file's end, however much is asked of it; a file object allocates first.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return _read_legacy(mapped, where)
+                return _read_legacy(mapped, where, numbers)
     except OSError as error:
         raise UserError(f"{where} cannot be read ({error.strerror or error}).") from error
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
         raise UserError(f"{where} is damaged or truncated ({error}).") from error
 
 
-def _read_zip(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
+def _read_zip(file: BinaryIO, where: str, numbers: bool) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         records = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         # Stored entries cannot blow up; together they cannot exceed the file unless they overlap.
@@ -112,7 +116,7 @@ def _read_zip(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
             raise UserError(f"{where} is a zip archive but holds no data.pkl: it was not written by torch.save.")
         if "byteorder" in records and archive.read(records["byteorder"]) != b"little":
             raise UserError(f"{where} is big-endian: save it again on a little-endian machine.")
-        tensors, _ = _read_state_dict(io.BytesIO(archive.read(records["data.pkl"])), where)
+        tensors, _ = _read_state_dict(io.BytesIO(archive.read(records["data.pkl"])), where, numbers)
 
         @functools.cache
         def read_storage(storage: _Storage) -> np.ndarray:
@@ -124,7 +128,7 @@ def _read_zip(file: BinaryIO, where: str) -> dict[str, np.ndarray]:
         return {name: _view(name, tensor, read_storage, where) for name, tensor in tensors.items()}
 
 
-def _read_legacy(file: BinaryIO | mmap.mmap, where: str) -> dict[str, np.ndarray]:
+def _read_legacy(file: BinaryIO | mmap.mmap, where: str, numbers: bool) -> dict[str, np.ndarray]:
     load = functools.partial(restricted_pickle.load, file, names={})
     try:
         magic, protocol = load(where), load(where)
@@ -134,7 +138,7 @@ def _read_legacy(file: BinaryIO | mmap.mmap, where: str) -> dict[str, np.ndarray
         raise UserError(f"{where} is not a file written by torch.save, or is truncated.")
     if load(where).get("little_endian") is not True:
         raise UserError(f"{where} is big-endian: save it again on a little-endian machine.")
-    tensors, known = _read_state_dict(file, where)
+    tensors, known = _read_state_dict(file, where, numbers)
     storages = {}
     for key in load(where):
         if key not in known:
@@ -148,7 +152,9 @@ def _read_legacy(file: BinaryIO | mmap.mmap, where: str) -> dict[str, np.ndarray
     return {name: _view(name, tensor, storages.__getitem__, where) for name, tensor in tensors.items()}
 
 
-def _read_state_dict(file: BinaryIO | mmap.mmap, where: str) -> tuple[dict[str, _Tensor], dict[str, _Storage]]:
+def _read_state_dict(
+    file: BinaryIO | mmap.mmap, where: str, numbers: bool
+) -> tuple[dict[str, _Tensor | int], dict[str, _Storage]]:
     """The pickle of a state_dict: descriptions of tensors by name, not yet checked, and all storages by key."""
 
     storages: dict[str, _Storage] = {}
@@ -183,7 +189,8 @@ def _read_state_dict(file: BinaryIO | mmap.mmap, where: str) -> tuple[dict[str, 
     if isinstance(tensors.get("model"), dict):
         tensors = tensors["model"]
     for name, value in tensors.items():
-        if not isinstance(value, _Tensor) or not isinstance(name, str):
+        known = isinstance(value, _Tensor) or (numbers and isinstance(value, int) and abs(value) < 2**31)
+        if not known or not isinstance(name, str):
             raise UserError(
                 f"{where} holds more than tensors ({reprlib.repr(name)} is a {type(value).__name__}): "
                 "save `model.state_dict()` alone."
@@ -200,8 +207,10 @@ def _storage_array(storage: _Storage, data: bytes, where: str) -> np.ndarray:
     return np.frombuffer(data, storage.dtype)
 
 
-def _view(name: str, tensor: _Tensor, read_storage: Callable[[_Storage], np.ndarray], where: str) -> np.ndarray:
+def _view(name: str, tensor: _Tensor | int, read_storage: Callable[[_Storage], np.ndarray], where: str) -> np.ndarray:
     """The tensor as a view on its storage; no array can be larger than the storage, nor reach outside it."""
+    if isinstance(tensor, int):
+        return np.asarray(tensor)
     storage, offset, shape, strides = tensor
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=False))
     fits = last < storage.numel and math.prod(shape) <= storage.numel

@@ -16,7 +16,7 @@ _QKV = ("query", "key", "value")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Naming:
+class Naming:
     """How a project names the parameters."""
 
     title: str
@@ -29,7 +29,7 @@ class _Naming:
     unused: str  # regex of the tensors that only pre-training and classifiers read
 
 
-_HUGGING_FACE = _Naming(
+HUGGING_FACE = Naming(
     "Hugging Face",
     "embeddings.cls_token",
     "embeddings.position_embeddings",
@@ -48,7 +48,7 @@ _HUGGING_FACE = _Naming(
     },
     r"embeddings\.mask_token|classifier\.(weight|bias)",
 )
-_ORIGINAL = _Naming(
+FACEBOOKRESEARCH = Naming(
     "facebookresearch",
     "cls_token",
     "pos_embed",
@@ -56,7 +56,7 @@ _ORIGINAL = _Naming(
     "norm",
     "blocks.{}.",
     {
-        **{part: f"attn.qkv[{part}]" for part in _QKV},  # one tensor in the file, see `_split_qkv`
+        **{part: f"attn.qkv[{part}]" for part in _QKV},  # one tensor in the file, see `split_qkv`
         "projection": "attn.proj",
         "layer_scale1": "ls1.gamma",
         "layer_scale2": "ls2.gamma",
@@ -84,16 +84,10 @@ def load_vit(
     """
     naming, weights = _recognise(weights, architecture)
     root = "params/encoder/vit/" if "encoder" in variables["params"] else "params/"
-    _check_size(variables, root, weights, naming, architecture)
+    check_size(variables, root, weights, naming, architecture)
 
     def name_of(path: str) -> str | None:
-        return _name(path.removeprefix(root), naming) if path.startswith(root) else None
-
-    def convert(path: str, value: np.ndarray) -> np.ndarray:
-        """Tokens lose their axes of length one."""
-        if path.endswith(("class_token", "position_embedding")):
-            return np.squeeze(np.asarray(value, np.float32))
-        return to_flax(value)
+        return vit_name(path.removeprefix(root), naming) if path.startswith(root) else None
 
     return fill(
         variables,
@@ -102,11 +96,18 @@ def load_vit(
         architecture=architecture,
         naming=naming.title,
         unused=naming.unused,
-        convert=convert,
+        convert=to_tokens,
     )
 
 
-def _name(path: str, naming: _Naming) -> str:
+def to_tokens(path: str, value: np.ndarray) -> np.ndarray:
+    """`to_flax`; tokens lose their axes of length one."""
+    if path.endswith(("class_token", "position_embedding")):
+        return np.squeeze(np.asarray(value, np.float32))
+    return to_flax(value)
+
+
+def vit_name(path: str, naming: Naming) -> str:
     """Their name of our parameter such as "blocks_0/query/kernel"."""
     match path.split("/"):
         case [("class_token" | "position_embedding") as token]:
@@ -119,19 +120,19 @@ def _name(path: str, naming: _Naming) -> str:
     raise AssertionError(f"{path} is no parameter of a Dinov2")
 
 
-def _recognise(weights: Mapping[str, np.ndarray], architecture: str) -> tuple[_Naming, dict[str, np.ndarray]]:
+def _recognise(weights: Mapping[str, np.ndarray], architecture: str) -> tuple[Naming, dict[str, np.ndarray]]:
     """The naming that the file follows, and its tensors without a common prefix."""
-    for naming in (_HUGGING_FACE, _ORIGINAL):
+    for naming in (HUGGING_FACE, FACEBOOKRESEARCH):
         for prefix in _PREFIXES:
             if prefix + naming.class_token in weights:
-                return naming, _split_qkv({name.removeprefix(prefix): value for name, value in weights.items()})
+                return naming, split_qkv({name.removeprefix(prefix): value for name, value in weights.items()})
     raise UserError(
         f"these weights are not of a DINOv2 transformer ({architecture!r}) with the names of Hugging Face or "
         f"facebookresearch; the file's first tensors are {', '.join(list(weights)[:3])}."
     )
 
 
-def _split_qkv(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def split_qkv(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The original files stack the queries', keys' and values' matrices into one tensor."""
     split: dict[str, np.ndarray] = {}
     for name, value in weights.items():
@@ -143,8 +144,8 @@ def _split_qkv(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return split
 
 
-def _check_size(
-    variables: Variables, root: str, weights: Mapping[str, np.ndarray], naming: _Naming, architecture: str
+def check_size(
+    variables: Variables, root: str, weights: Mapping[str, np.ndarray], naming: Naming, architecture: str
 ) -> None:
     """Refuses a file of another size in one sentence; otherwise every tensor's shape would be reported."""
     ours = traverse_util.flatten_dict(dict(variables), sep="/")

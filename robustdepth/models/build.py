@@ -11,20 +11,33 @@ from robustdepth.geometry.depth import disparity_range
 from robustdepth.models.depth_decoder import DepthDecoder
 from robustdepth.models.depth_net import DepthNet
 from robustdepth.models.dpt import DPTDecoder
-from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
+from robustdepth.models.encoder import ENCODERS, OWN_DECODERS, TRANSFORMERS
 from robustdepth.models.mask_decoder import MaskDecoder
 from robustdepth.models.pose_net import PoseHead, PoseNet
 from robustdepth.models.segmentation_net import SegmentationDecoder, SegmentationNet
 from robustdepth.models.stereo_net import STEREO_NETWORKS, StereoNet
+from robustdepth.models.vit import STRIDE
 from robustdepth.types import TEMPORAL
 from robustdepth.world.scene import CLASSES
 
+IMAGENET = "imagenet"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def build_encoder(name: str, dtype: Any) -> nn.Module:
+def build_encoder(name: str, dtype: Any, normalisation: str = IMAGENET) -> nn.Module:
     """The convolutional encoder of that name: (image, train) -> {stride: features}. Raises `UserError` for others."""
-    return _choose("encoder", name, ENCODERS)(dtype=dtype)
+    return _normalising(_choose("encoder", name, ENCODERS)(dtype=dtype), name, normalisation)
+
+
+def _normalising(encoder: nn.Module, name: str, normalisation: str) -> nn.Module:
+    """The encoder with another input normalisation than ImageNet's, for those that can have one."""
+    if normalisation == IMAGENET:
+        return encoder
+    if not hasattr(encoder, "normalisation"):
+        raise UserError(
+            f'model.normalisation="{normalisation}" is for ResNets, not for the encoder {name}: use "{IMAGENET}".'
+        )
+    return encoder.clone(normalisation=normalisation)
 
 
 def build_depth_net(model: ConfigDict) -> DepthNet:
@@ -43,28 +56,38 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
             f"model.initial_depth is {model.initial_depth}: it must lie between model.min_depth ({model.min_depth}, "
             f"above 0) and model.max_depth ({model.max_depth})."
         )
-    nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
-    initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
-    encoder = _choose("encoder", model.encoder, ENCODERS | TRANSFORMERS)(dtype=dtype)
-    decoder = DPTDecoder if model.encoder in TRANSFORMERS else DepthDecoder
-    width, scales, stride = model.decoder_width, model.scales, model.output_stride
+    tokens = model.get("token_stride", STRIDE)  # of published transformers, which see images as they are
+    places = {} if tokens == STRIDE else dict(stride=tokens)
+    encoder = _choose("encoder", model.encoder, ENCODERS | TRANSFORMERS)(dtype=dtype, **places)
+    encoder = _normalising(encoder, model.encoder, model.get("normalisation", IMAGENET))
+    width, stride = model.decoder_width, model.output_stride
     masks = model.get("mask_decoder", "none")  # older model files do not say
-    if masks == "concatenated" and decoder is DPTDecoder:
+    if masks == "concatenated" and model.encoder in TRANSFORMERS:
         raise UserError(
             f'model.mask_decoder="concatenated" is for the U-Net decoder, but model.encoder={model.encoder} has a DPT '
             'decoder: use "loss".'
         )
     # Full-size layers take longest, and masks need no finer grid **[ours]**.
     mask_decoder = MaskDecoder(width, max(stride, 2), dtype) if masks != "none" else None
-    depth_decoder = decoder(width, scales, stride, initial_disparity, dtype)
-    return DepthNet(encoder, depth_decoder, model.freeze_encoder, mask_decoder, masks == "concatenated")
+    decoder = _build_decoder(model, dtype)
+    return DepthNet(encoder, decoder, model.freeze_encoder, mask_decoder, masks == "concatenated", tokens)
+
+
+def _build_decoder(model: ConfigDict, dtype: Any) -> nn.Module:
+    if model.encoder in OWN_DECODERS:
+        return OWN_DECODERS[model.encoder](model, dtype)
+    nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
+    initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
+    decoder = DPTDecoder if model.encoder in TRANSFORMERS else DepthDecoder
+    return decoder(model.decoder_width, model.scales, model.output_stride, initial_disparity, dtype)
 
 
 def build_segmentation_net(model: ConfigDict) -> SegmentationNet:
     """The segmentation network on the procedural world's classes that `config.model` describes. Raises `UserError`."""
     dtype = _choose("dtype", model.dtype, DTYPES)
     decoder = SegmentationDecoder(model.decoder_width, len(CLASSES), model.output_stride, dtype)
-    return SegmentationNet(build_encoder(model.encoder, dtype), decoder, model.freeze_encoder)
+    encoder = build_encoder(model.encoder, dtype, model.get("normalisation", IMAGENET))
+    return SegmentationNet(encoder, decoder, model.freeze_encoder)
 
 
 def build_stereo_net(config: ConfigDict) -> StereoNet:
@@ -94,7 +117,8 @@ def build_networks(config: ConfigDict) -> dict[str, nn.Module]:
 def build_pose_net(model: ConfigDict) -> PoseNet:
     """The pose network that `config.model` describes. Raises `UserError` for what cannot be built."""
     dtype = _choose("dtype", model.dtype, DTYPES)
-    return PoseNet(build_encoder(model.pose_encoder, dtype), PoseHead(dtype), model.pose_scale)
+    encoder = build_encoder(model.pose_encoder, dtype, model.get("normalisation", IMAGENET))
+    return PoseNet(encoder, PoseHead(dtype), model.pose_scale)
 
 
 def _choose(option: str, name: str, table: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ class DepthOutput(NamedTuple):
 
 
 class DepthNet(nn.Module):
-    """Images in [0, 1] to disparities. Raises `UserError` where the image size is no multiple of 16.
+    """Images in [0, 1] to disparities. Raises `UserError` where the image size is no multiple of `multiple`.
 
     A `frozen` encoder works as in evaluation, also while the decoder is trained, and no gradient reaches it. A
     `mask_decoder` looks at the same features (METHOD.md 5.2); the depth decoder sees its masks where it `sees_masks`.
@@ -32,9 +32,11 @@ class DepthNet(nn.Module):
     frozen: bool = False
     mask_decoder: Any = None
     sees_masks: bool = False
+    multiple: int = 16
 
     def __call__(self, image: Float[Array, "batch height width 3"], train: bool) -> DepthOutput:
-        check_image_size(*image.shape[1:3])
+        height, width = image.shape[1:3]
+        check_image_size(height, width, self.multiple)
         features = self.encoder(image, train and not self.frozen)
         if self.frozen:
             features = jax.lax.stop_gradient(features)

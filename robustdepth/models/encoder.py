@@ -11,3 +11,6 @@ ENCODERS: Registry[Encoder] = Registry("encoder")  # convolutional ones, with fe
 # Image transformers, for the depth network alone, with features at 4, 8, 16 and 32; a DPT decoder follows them.
 TRANSFORMERS: Registry[Encoder] = Registry("transformer", taken=ENCODERS)
 ENCODERS.taken = TRANSFORMERS
+# Decoders that belong to one encoder, by its name: (config.model, dtype) -> module, see `DepthNet`. Others are chosen
+# by the kind of the encoder.
+OWN_DECODERS: Registry[Callable[..., nn.Module]] = Registry("decoder of the encoder")

@@ -44,11 +44,15 @@ HE_FAN_IN = fan_in_uniform(2.0)
 HEAD_FAN_IN = fan_in_uniform(0.02**2)
 
 
-def check_image_size(height: int, width: int) -> None:
-    """Refuses images that four halvings do not divide evenly (the fifth may round up; the decoder crops its result)."""
-    if height % 16 or width % 16 or not height or not width:
+def check_image_size(height: int, width: int, multiple: int = 16) -> None:
+    """Refuses images that four halvings do not divide evenly (the fifth may round up; the decoder crops its result).
+
+    `multiple` is another number for networks that see the image in patches of that size.
+    """
+    if height % multiple or width % multiple or not height or not width:
+        wanted = "32 (or at least of 16)" if multiple == 16 else str(multiple)
         raise UserError(
-            f"the networks need image sizes that are multiples of 32 (or at least of 16), got {height}x{width} "
+            f"the networks need image sizes that are multiples of {wanted}, got {height}x{width} "
             "(height x width): set image_size accordingly, the loaders then resize the images."
         )
 

@@ -14,6 +14,9 @@ from robustdepth.types import Array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# By their names in config.model.normalisation, the mean colour and deviation that images are brought to. monodepth2's
+# own networks see 0.45 and 0.225 in all channels.
+NORMALISATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "monodepth2": ((0.45,) * 3, (0.225,) * 3)}
 
 
 def _conv(width: int, kernel: int, stride: int = 1, **options: Any) -> nn.Conv:
@@ -61,10 +64,11 @@ class ResNet(nn.Module):
     stem_kernel: int = 7
     pool: bool = True
     dtype: Any = jnp.float32
+    normalisation: str = "imagenet"
 
     @nn.compact
     def __call__(self, image: Float[Array, "batch height width channels"], train: bool) -> dict[int, Array]:
-        x = normalise(image, IMAGENET_MEAN, IMAGENET_STD, self.dtype)
+        x = normalise(image, *NORMALISATIONS[self.normalisation], self.dtype)
         x = _conv(self.stem_width, self.stem_kernel, 2, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(batch_norm(x, train, self.dtype, "bn1"))
         features = {2: x}

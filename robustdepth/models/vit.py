@@ -78,7 +78,8 @@ class Dinov2(nn.Module):
 
     The defaults are those of ViT-S/14. Patches have 14 pixels, the depth networks' features strides that are powers of
     two: the image is first resized to 14/16 of its size, which puts one token at every pixel of the stride-16 grid.
-    `interop.vit_weights.load_vit` fills it. Raises `UserError` where the image size is no multiple of 16.
+    With `stride` 14 the image is seen as it is. `interop.vit_weights.load_vit` fills it. Raises `UserError` where the
+    image size is no multiple of `stride`.
     """
 
     width: int = 384
@@ -86,6 +87,8 @@ class Dinov2(nn.Module):
     heads: int = 6
     positions: int = 37  # rows and columns of the grid that the position embedding was learned on
     dtype: Any = jnp.float32
+    stride: int = STRIDE  # pixels of the given image that a token is wide
+    offset: float = 0.0  # see `resize_positions`
 
     def setup(self) -> None:
         self.patch_embedding = nn.Conv(
@@ -103,11 +106,11 @@ class Dinov2(nn.Module):
 
     def layer_maps(
         self, image: Float[Array, "batch height width 3"], layers: tuple[int, ...]
-    ) -> list[Float[Array, "batch height/16 width/16 channels"]]:
+    ) -> list[Float[Array, "batch rows cols channels"]]:
         """Patch tokens behind each of the `layers` (counted from 1, increasing), all through the final layer norm."""
         height, width = image.shape[1:3]
-        check_image_size(height, width)
-        rows, cols = height // STRIDE, width // STRIDE
+        check_image_size(height, width, self.stride)
+        rows, cols = height // self.stride, width // self.stride
         image = resize_image(image, (rows * PATCH, cols * PATCH))
         tokens = self._embed(normalise(image, IMAGENET_MEAN, IMAGENET_STD, self.dtype))
         maps = []
@@ -124,7 +127,7 @@ class Dinov2(nn.Module):
         patches = self.patch_embedding(image)
         batch, *size, channels = patches.shape
         grid = self.position_embedding[1:].reshape(self.positions, self.positions, channels)
-        patches += resize_positions(grid, (size[0], size[1])).astype(self.dtype)[None]
+        patches += resize_positions(grid, (size[0], size[1]), self.offset).astype(self.dtype)[None]
         first = (self.class_token + self.position_embedding[0]).astype(self.dtype)
         first = jnp.broadcast_to(first[None, None], (batch, 1, channels))
         return jnp.concatenate([first, patches.reshape(batch, -1, channels)], axis=1)
@@ -144,16 +147,20 @@ class ViTEncoder(nn.Module):
     positions: int = 37
     channels: tuple[int, int, int, int] = (48, 96, 192, 384)
     dtype: Any = jnp.float32
+    stride: int = STRIDE  # what stride 16 is truly, see `Dinov2`; with 14 the others are 14/16 of their names, too
+    offset: float = 0.0
+    bias: bool = False  # of the enlarging layers
 
     @nn.compact
     def __call__(self, image: Float[Array, "batch height width 3"], train: bool) -> dict[int, Array]:
-        vit = Dinov2(self.width, self.layers, self.heads, self.positions, self.dtype, name="vit")
+        sizes = self.width, self.layers, self.heads, self.positions
+        vit = Dinov2(*sizes, self.dtype, self.stride, self.offset, name="vit")
         maps = vit.layer_maps(image, tuple(self.layers * quarter // 4 for quarter in (1, 2, 3, 4)))
         features = {}
         for stride, channels, x in zip((4, 8, 16, 32), self.channels, maps, strict=True):
             x = nn.Dense(channels, kernel_init=LINEAR, dtype=self.dtype, name=f"project{stride}")(x)
             if stride < STRIDE:
-                x = _Enlarge(STRIDE // stride, self.dtype, name=f"enlarge{stride}")(x)
+                x = _Enlarge(STRIDE // stride, self.bias, self.dtype, name=f"enlarge{stride}")(x)
             elif stride > STRIDE:
                 halve = partial(nn.Conv, kernel_init=LINEAR, dtype=self.dtype, name=f"halve{stride}")
                 x = halve(channels, (3, 3), 2, padding=1)(x)
@@ -168,6 +175,7 @@ class _Enlarge(nn.Module):
     """
 
     factor: int
+    bias: bool
     dtype: Any
 
     @nn.compact
@@ -176,23 +184,32 @@ class _Enlarge(nn.Module):
         square = (self.factor, self.factor, channels)
         x = nn.Dense(int(np.prod(square)), use_bias=False, kernel_init=LINEAR, dtype=self.dtype, name="dense")(x)
         x = x.reshape(batch, height, width, *square).swapaxes(2, 3)
-        return x.reshape(batch, height * self.factor, width * self.factor, channels)
+        x = x.reshape(batch, height * self.factor, width * self.factor, channels)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+            x += bias.astype(self.dtype)[None, None, None]
+        return x
 
 
 def resize_positions(
-    grid: Float[Array, "rows cols channels"], size: tuple[int, int]
+    grid: Float[Array, "rows cols channels"], size: tuple[int, int], offset: float = 0.0
 ) -> Float[Array, "new_rows new_cols channels"]:
-    """Position embeddings on another grid: bicubic as PyTorch and OpenCV do it, not antialiased (jax.image differs)."""
-    down = jnp.asarray(_cubic_weights(grid.shape[0], size[0]), grid.dtype)
-    along = jnp.asarray(_cubic_weights(grid.shape[1], size[1]), grid.dtype)
+    """Position embeddings on another grid: bicubic as PyTorch and OpenCV do it, not antialiased (jax.image differs).
+
+    With an `offset` the new grid counts as so much larger: with 0.1 this is what facebookresearch's DINOv2 does.
+    """
+    if size == grid.shape[:2]:
+        return grid
+    down = jnp.asarray(_cubic_weights(grid.shape[0], size[0], offset), grid.dtype)
+    along = jnp.asarray(_cubic_weights(grid.shape[1], size[1], offset), grid.dtype)
     return jnp.einsum("ri,cj,ijk->rck", down, along, grid, precision=lax.Precision.HIGHEST)
 
 
 @lru_cache
-def _cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+def _cubic_weights(old: int, new: int, offset: float) -> Float[np.ndarray, "new old"]:
     """Rows of Keys' cubic kernel with a = -0.75 round each new position's centre; the border repeats."""
     a = -0.75
-    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    centres = (np.arange(new) + 0.5) * old / (new + offset) - 0.5
     weights = np.zeros((new, old))
     for offset in (-1, 0, 1, 2):
         taps = np.floor(centres) + offset

@@ -26,7 +26,7 @@ class Prediction:
     """Depth at the size of the input image."""
 
     depth: Float[np.ndarray, "height width"]
-    scale: str  # "metric" (metres) or "relative" (up to one factor per model)
+    scale: str  # "metric" (metres), "relative" (up to one factor per model) or "affine" (inverse depth: and a shift)
     camera: Camera | None = None
     image: UInt8[np.ndarray, "height width 3"] | None = None  # what was predicted from; colours of the points
     note: str = ""  # where the camera is from, if the caller did not give it

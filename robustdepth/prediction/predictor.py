@@ -18,7 +18,7 @@ from robustdepth.prediction.pictures import as_picture
 from robustdepth.prediction.pointcloud import camera_from_focal_length, describe_focal_length
 from robustdepth.prediction.prediction import Prediction
 from robustdepth.runtime.inference import DepthModel, load_model
-from robustdepth.types import Camera
+from robustdepth.types import RELATIVE, Camera
 
 CameraLike = Camera | str | os.PathLike | None
 
@@ -71,11 +71,12 @@ class Predictor:
             for inverse, picture, camera, note in zip(found, pictures, known, notes, strict=True)
         ]
 
-    def inverse_depth(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[np.ndarray, "batch height width"]:
+    def inverse_depth(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Float[np.ndarray, "height width"]]:
         """Inverse depth of 8-bit images of any sizes, at the network's own size. Raises UserError where it is NaN."""
-        prepared = np.stack([self.model.prepare(picture) for picture in pictures])
-        inverse_depth = np.asarray(self.model.inverse_depth(prepared))
-        if not np.isfinite(inverse_depth).all():
+        prepared = [self.model.prepare(picture)[None] for picture in pictures]
+        batches = prepared if self.model.any_shape else [np.concatenate(prepared)]
+        inverse_depth = [values for batch in batches for values in np.asarray(self.model.inverse_depth(batch))]
+        if not all(np.isfinite(values).all() for values in inverse_depth):
             raise UserError(f"the network of {self.model.path} returns NaN: its weights are damaged, use another step.")
         return inverse_depth
 
@@ -90,7 +91,7 @@ class Predictor:
         if camera is not None:
             depth = np.float32(self.model.metres_factor(camera)) * depth
         elif self.model.canonical_field_of_view is not None:
-            scale = "relative"
+            scale = RELATIVE
         return Prediction(depth, scale, camera)
 
 

@@ -20,7 +20,7 @@ from robustdepth.prediction.pointcloud import (
 )
 from robustdepth.prediction.predictor import Predictor, check_camera
 from robustdepth.prediction.results import Results, ResultWriter
-from robustdepth.types import Camera
+from robustdepth.types import AFFINE, METRIC, Camera
 
 ASSUMED_FIELD_OF_VIEW = 70.0  # degrees, horizontal; dashboard cameras lie between 60 and 90, phones near 70
 
@@ -50,8 +50,9 @@ def predict_files(
     camera_for, camera_words = choose_camera(camera_file, field_of_view)
     predictor = Predictor.from_checkpoint(checkpoint)
     model = predictor.model
+    batch_size = 1 if model.any_shape else batch_size
     print(f"{checkpoint} (step {model.step}): {describe_scale(model.scale)}")
-    if results.need_camera or (model.scale == "metric" and model.canonical_field_of_view is not None):
+    if results.need_camera or (model.scale == METRIC and model.canonical_field_of_view is not None):
         print(f"camera: {camera_words}")
     try:
         with ResultWriter(pathlib.Path(output), results, model.scale, overwrite) as writer:
@@ -72,8 +73,10 @@ def predict_files(
 
 def describe_scale(scale: str) -> str:
     """What the numbers mean, in words."""
-    if scale == "metric":
+    if scale == METRIC:
         return "metric scale, depth in metres for cameras like those of the training"
+    if scale == AFFINE:
+        return "affine scale, inverse depth right up to an unknown factor and shift, so that points are distorted"
     return "relative scale, depth right up to one unknown factor"
 
 

@@ -23,6 +23,7 @@ from robustdepth.runtime import checkpoint
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.checkpoint import Weights, load_weights
 from robustdepth.runtime.files import replacing
+from robustdepth.runtime.published import is_published, read_published
 
 SUFFIX = ".safetensors"
 HALF_PRECISION = 1e-3  # relative, its rounding at most
@@ -70,7 +71,7 @@ def _stored(key: str, value: np.ndarray) -> np.ndarray:
         return value.astype(np.float32)
     if not np.abs(value).max(initial=0) <= np.finfo(np.float16).max:
         raise UserError(f"{key} holds numbers that are not finite in half precision: such a network is not exported.")
-    return value.astype(np.float16)
+    return value.astype(np.float16, order="C")  # safetensors writes the memory as it lies
 
 
 def read_bundle(path: str | pathlib.Path) -> Weights:
@@ -104,11 +105,13 @@ def read_bundle(path: str | pathlib.Path) -> Weights:
 
 def read_model(path: str | pathlib.Path, step: int | None = None) -> Weights:
     """The networks of a workdir at its newest whole checkpoint, at `step`, or at that of WORKDIR/checkpoints/STEP; or
-    those of a model file.
+    those of a model file, or of a network that others published.
 
     Raises:
-      UserError: see `read_bundle` and `checkpoint.load_weights`.
+      UserError: see `read_bundle`, `published.read_published` and `checkpoint.load_weights`.
     """
+    if is_published(path):
+        return read_published(path)
     if is_bundle(path):
         return read_bundle(path)
     folder, named = _workdir_and_step(pathlib.Path(path))
@@ -121,6 +124,8 @@ def task_of(path: str | pathlib.Path) -> str:
     Raises:
       UserError: the model file cannot be read, see `read_bundle`.
     """
+    if is_published(path):
+        return "depth"
     if is_bundle(path):
         return read_bundle(path).config.task
     folder, _ = _workdir_and_step(pathlib.Path(path))

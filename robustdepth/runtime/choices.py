@@ -3,6 +3,7 @@
 from robustdepth.data.recordings.clips import RECORDINGS
 from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
 from robustdepth.models.experts import EXPERTS, WORLD
+from robustdepth.models.resnet import NORMALISATIONS
 from robustdepth.models.stereo_net import STEREO_NETWORKS
 
 CHOICES = {
@@ -28,6 +29,7 @@ def choices() -> dict[str, tuple]:
         "data.name": ("none", *RECORDINGS),
         "model.encoder": (*ENCODERS, *TRANSFORMERS),
         "model.pose_encoder": tuple(ENCODERS),
+        "model.normalisation": tuple(NORMALISATIONS),
         "semantics.expert": (WORLD, *EXPERTS),
         "stereo.network": tuple(STEREO_NETWORKS),
     }

@@ -145,6 +145,11 @@ def _defaults(config: ConfigDict) -> ConfigDict:
     return defaults
 
 
+def defaults() -> ConfigDict:
+    """Every option with its default."""
+    return _base().get_config()
+
+
 def _base() -> ModuleType:
     """The file that holds every option with its default; it lies beside the experiments."""
     provide_configs()

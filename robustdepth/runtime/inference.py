@@ -29,8 +29,9 @@ from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime.bundle import read_model
+from robustdepth.runtime.published import COVER
 from robustdepth.switches import learns_metres
-from robustdepth.types import Array, Camera, PyTree
+from robustdepth.types import METRIC, RELATIVE, Array, Camera, PyTree
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -44,7 +45,13 @@ class DepthModel:
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        return f"{self.path}, step {self.step}: {self.config.model.encoder} at {height}x{width}, {self.scale}"
+        licence = f"; licence: {self._published.licence}" if self._published is not None else ""
+        return f"{self.path}, step {self.step}: {self.config.model.encoder} at {height}x{width}, {self.scale}{licence}"
+
+    @property
+    def _published(self) -> ConfigDict | None:
+        """What is to be known of a network that others published, see `published.read_published`."""
+        return self.config.get("published")
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -54,8 +61,34 @@ class DepthModel:
 
     @property
     def scale(self) -> str:
-        """ "metric" (metres) where the training could learn metres, else "relative"."""
-        return "metric" if learns_metres(self.config) else "relative"
+        """ "metric" (metres) where the training could learn metres, else "relative": right up to one factor.
+
+        "affine" for published networks whose inverse depth is right up to a factor and a shift.
+        """
+        if self._published is not None and self._published.scale:
+            return self._published.scale
+        return METRIC if learns_metres(self.config) else RELATIVE
+
+    @property
+    def any_shape(self) -> bool:
+        """Whether images keep their shape, so that `input_size` depends on them."""
+        return self._published is not None and self._published.sizing == COVER
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which the network sees an image of this one: `image_size`.
+
+        Networks that are published for images of any shape see the smallest image of the same shape that covers
+        `image_size`, its sides rounded to whole patches.
+        """
+        if not self.any_shape:
+            return self.image_size
+        patch = self.config.model.token_stride
+        factor = max(wanted / side for wanted, side in zip(self.image_size, (height, width), strict=True))
+        rows, columns = (
+            max(patch * round(factor * side / patch), wanted)
+            for wanted, side in zip(self.image_size, (height, width), strict=True)
+        )
+        return rows, columns
 
     def metres_factor(self, camera: Camera) -> float:
         """What the network's depth is multiplied by, for images of this camera (of any size)."""
@@ -74,7 +107,7 @@ class DepthModel:
 
         Without colour where the training saw none (config.data.grey=1).
         """
-        resized = resize_image(image, self.image_size)
+        resized = resize_image(image, self.input_size(*image.shape[:2]))
         if self.config.data.grey == 1:
             resized = np.asarray(Image.fromarray(resized).convert("L").convert("RGB"))
         return resized.astype(np.float32) / 255

@@ -48,6 +48,9 @@ def test_alignment_follows_the_scale_and_an_override_shows_in_the_name():
     assert resolve_alignment(world, "metric") == ("median", "world")
     assert resolve_alignment(world, "metric", "none") == ("none", "world[alignment=none]")
     assert resolve_alignment(eigen, "metric", "none") == ("none", "kitti_eigen")
+    assert resolve_alignment(eigen, "affine") == ("least_squares", "kitti_eigen")
+    assert resolve_alignment(world, "affine") == ("least_squares", "world[alignment=least_squares]")
+    assert resolve_alignment(world, "affine", "median") == ("median", "world")
 
 
 def test_unknown_protocol_names_the_nearest():
