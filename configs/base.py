@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
             # "segmentation": the semantic expert, on the procedural world's labels; "stereo": the stereo teacher
             task="depth",
             seed=0,
-            # Networks to start from: "bundled", a workdir, WORKDIR/checkpoints/STEP, an exported file, or published ones
+            # Networks to start from: "bundled", a workdir, WORKDIR/checkpoints/STEP, an exported file or published ones
             # (docs/published.md). What fits is taken, in the place of config.model.pretrained; a report says how much.
             init_from="",
             image_size=(192, 640),  # height, width that the networks see; multiples of 16
