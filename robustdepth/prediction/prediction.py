@@ -18,7 +18,7 @@ from robustdepth.data.predicted import PNG_FACTOR, PNG_FACTOR_KEY
 from robustdepth.errors import UserError
 from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction import mesh, pointcloud
-from robustdepth.types import Camera
+from robustdepth.types import AFFINE, METRIC, Camera
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -34,7 +34,7 @@ class Prediction:
     def __repr__(self) -> str:
         height, width = self.depth.shape
         near, far = np.percentile(self.depth, (2, 98))
-        unit = " m" if self.scale == "metric" else ""
+        unit = " m" if self.scale == METRIC else ""
         note = f"; {self.note}" if self.note else ""
         return f"Prediction({height}x{width}, {self.scale}, 96% within {near:.3g} to {far:.3g}{unit}{note})"
 
@@ -71,7 +71,7 @@ class Prediction:
         try:
             match path.suffix.lower():
                 case ".png":
-                    write_depth_png(path, self.depth, png_factor(self.scale, float(self.depth.max())))
+                    write_depth_png(path, self.depth, png_factor(self.scale, largest_depth(self.scale, self.depth)))
                 case ".npz":
                     np.savez_compressed(path, **self.arrays())
                 case ".ply" | ".glb":
@@ -102,12 +102,18 @@ class Prediction:
         return arrays
 
 
+def largest_depth(scale: str, depth: Float[np.ndarray, "height width"]) -> float:
+    """What a 16-bit PNG must hold; "affine" depth has no bound in the sky, so there it is 100 times the median."""
+    largest = float(depth.max())
+    return min(largest, 100 * float(np.median(depth))) if scale == AFFINE else largest
+
+
 def png_factor(scale: str, largest: float) -> float:
     """Values of a 16-bit PNG per unit of depth: 256 for metres, as in KITTI.
 
     Depth of relative scale has no unit: the largest power of two takes the place that keeps `largest` in range.
     """
-    return float(PNG_FACTOR) if scale == "metric" else 2.0 ** math.floor(math.log2(65535 / largest))
+    return float(PNG_FACTOR) if scale == METRIC else 2.0 ** math.floor(math.log2(65535 / largest))
 
 
 def encode_depth(depth: Float[np.ndarray, "height width"], factor: float) -> UInt16[np.ndarray, "height width"]:

@@ -19,9 +19,10 @@ from robustdepth.errors import UserError, nearest
 from robustdepth.imaging.colormap import ColorRange, colorize
 from robustdepth.prediction.inputs import InputImage
 from robustdepth.prediction.mesh import EDGE, import_trimesh
-from robustdepth.prediction.prediction import Prediction, png_factor, write_depth_png, write_picture
+from robustdepth.prediction.prediction import Prediction, largest_depth, png_factor, write_depth_png, write_picture
 from robustdepth.prediction.predictor import resize_map
 from robustdepth.prediction.video import VideoWriter
+from robustdepth.types import METRIC
 
 KINDS = ("png", "npz", "color", "side", "ply", "glb")
 USUAL = ("png", "npz", "color")
@@ -86,7 +87,7 @@ class ResultWriter:
         self._waiting: list[_Frame] = []
         self._samples: list[np.ndarray] = []
         self._largest = 0.0
-        self._png_waits = "png" in self.kinds and scale == "relative"
+        self._png_waits = "png" in self.kinds and scale != METRIC
 
     def write(
         self, frame: InputImage, prediction: Prediction, inverse_depth: Float[np.ndarray, "height width"], factor: float
@@ -110,7 +111,7 @@ class ResultWriter:
                 pictured.save(self._path(frame.name, ending), thin=self.results.thin, edge=self.results.edge)
         if self._png_waits or self._colors:
             self._keep(frame, inverse_depth, factor)
-            self._largest = max(self._largest, float(prediction.depth.max()))
+            self._largest = max(self._largest, largest_depth(self.scale, prediction.depth))
 
     @property
     def _colors(self) -> bool:

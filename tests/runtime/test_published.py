@@ -22,6 +22,7 @@ from robustdepth.models import depth_anything
 from robustdepth.models.build import build_depth_net
 from robustdepth.models.encoder import OWN_DECODERS, TRANSFORMERS
 from robustdepth.models.vit import ViTEncoder
+from robustdepth.prediction.prediction import largest_depth
 from robustdepth.runtime import published
 from robustdepth.runtime.bundle import read_model, task_of, write_bundle
 from robustdepth.runtime.inference import load_model
@@ -78,6 +79,13 @@ def test_depth_anything_predicts_what_its_network_answers(file, offset, request,
     assert np.std(found) > 0.1
     prediction = predictor(PICTURE)
     assert (prediction.depth.shape, prediction.scale) == ((60, 100), "affine")
+
+
+def test_a_sky_at_a_million_leaves_a_picture_its_bits():
+    depth = np.full((4, 6), 2.0, np.float32)
+    depth[0] = 1e6
+    assert largest_depth("affine", depth) == 200
+    assert largest_depth("relative", depth) == 1e6
 
 
 def test_pictures_of_several_shapes_are_predicted_together(hugging_face):
