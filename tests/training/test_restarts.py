@@ -18,6 +18,7 @@ from robustdepth.types import Term, TrainState
 from tests.recordings import write_clip
 from tests.tiny import tiny_config
 
+pytestmark = pytest.mark.usefixtures("compiled_for_real")
 STEPS = 8
 
 
