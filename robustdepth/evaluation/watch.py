@@ -6,11 +6,14 @@ import json
 import pathlib
 import signal
 import threading
+from typing import Any
 
 from robustdepth.errors import UserError
-from robustdepth.evaluation.report import open_output
-from robustdepth.evaluation.run import Options, evaluate_model
-from robustdepth.runtime.checkpoint import latest_step
+from robustdepth.evaluation.report import REPORT, open_output
+from robustdepth.evaluation.run import OTHER_TASKS, Options, evaluate_model, run_evaluation
+from robustdepth.evaluation.tasks.masks import MASKS
+from robustdepth.runtime.bundle import task_of
+from robustdepth.runtime.checkpoint import FOLDER, latest_step
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import FINISHED_FILE
 
@@ -34,14 +37,13 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
             step = latest_step(workdir)
             if step is not None and step not in done:
                 try:
-                    model = load_model(workdir, step)
+                    means = evaluate_step(workdir, step, folder / f"step_{step:08d}", options)
                 except UserError:
                     if latest_step(workdir) == step:
                         raise
                     continue  # training removed it meanwhile, having saved a newer one
-                results = evaluate_model(model, open_output(folder / f"step_{step:08d}", overwrite=True), options)
                 with log.open("a") as file:
-                    file.write(json.dumps({"step": step} | {r.name: r.metrics for r in results}) + "\n")
+                    file.write(json.dumps({"step": step} | means) + "\n")
                 done.add(step)
             elif finished:
                 return
@@ -49,3 +51,16 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
                 stop.wait(poll_seconds)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def evaluate_step(workdir: str, step: int, folder: pathlib.Path, options: Options) -> dict[str, dict[str, Any]]:
+    """Evaluates one checkpoint of a training of any task, with its report; returns the report's means by protocol.
+
+    Raises UserError, also where the checkpoint is no longer there.
+    """
+    if task_of(workdir) in OTHER_TASKS or MASKS in options.protocols:
+        run_evaluation(str(pathlib.Path(workdir) / FOLDER / str(step)), str(folder), options, overwrite=True)
+    else:
+        evaluate_model(load_model(workdir, step), open_output(folder, overwrite=True), options)
+    report = json.loads((folder / REPORT).read_text())
+    return {name: entry["metrics"] for name, entry in report["protocols"].items()}

@@ -14,8 +14,10 @@ from robustdepth.errors import UserError
 from robustdepth.evaluation.protocols import PROTOCOLS
 from robustdepth.evaluation.run import Options, run_evaluation
 from robustdepth.evaluation.tasks.segmentation import Scores, confusion_matrix, draw_row
+from robustdepth.evaluation.watch import watch
 from robustdepth.models.build import build_segmentation_net
 from robustdepth.runtime.checkpoint import load_weights
+from robustdepth.runtime.workdir import FINISHED_FILE
 from robustdepth.world.scene import CLASSES
 from tests.checkpoints import save_untrained
 from tests.tiny import tiny_config
@@ -133,6 +135,18 @@ def test_a_network_s_report_is_that_of_single_images_resized_by_opencv(workdir, 
     picture = cv2.imread(str(tmp_path / "out" / "pictures" / "segmentation.png"))
     assert picture.shape == (4 * 32, 3 * 64, 3)
     np.testing.assert_array_equal(picture[:32, :64, ::-1], images[0])
+
+
+def test_a_training_of_a_segmentation_network_is_followed(workdir, worlds, tmp_path):
+    finished = workdir / FINISHED_FILE
+    finished.write_text("5\n")
+    watch(str(workdir), str(tmp_path / "out"), Options(["world"], batch_size=3))
+    finished.unlink()
+    (row,) = (json.loads(line) for line in (tmp_path / "out" / "watch.jsonl").read_text().splitlines())
+    report = json.loads((tmp_path / "out" / "step_00000005" / "report.json").read_text())
+    assert report["model"]["step"] == 5
+    assert row == {"step": 5, "world": report["protocols"]["world"]["metrics"]}
+    assert 0 < row["world"]["mean_iou"] < 1
 
 
 @pytest.mark.parametrize(
