@@ -16,6 +16,7 @@ from benchmarks.step_inputs import draw
 from benchmarks.step_jax import batch_of
 from benchmarks.turns import median_seconds, rows_of_steps
 from configs import kitti_selective_resnet18, world_selective
+from robustdepth.compiling.dry_run import planned
 from robustdepth.models.build import build_depth_net
 from robustdepth.runtime import sharding
 from robustdepth.training.setup import build
@@ -41,7 +42,7 @@ def main() -> None:
 
 def step_of(row: str, options: argparse.Namespace):
     """A function that takes one training step, and the program of the depth network as it is used afterwards."""
-    config = kitti_selective_resnet18.get_config()
+    config = planned(kitti_selective_resnet18.get_config())
     config.image_size, config.batch_size = (options.height, options.width), options.batch
     config.loss.proxy = config.loss.mask = 0.0
     config.model.mask_decoder = "none"

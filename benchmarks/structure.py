@@ -16,6 +16,7 @@ from benchmarks.step_inputs import draw
 from benchmarks.step_jax import batch_of
 from benchmarks.turns import median_seconds, rows_of_steps
 from configs import kitti_structure_resnet18
+from robustdepth.compiling.dry_run import planned
 from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.models.build import build_networks
@@ -50,7 +51,7 @@ def main() -> None:
 
 def step_of(switched_off: tuple[str, ...], options: argparse.Namespace):
     """A function that takes one training step, and the program of the depth network as it is used afterwards."""
-    config = kitti_structure_resnet18.get_config()
+    config = planned(kitti_structure_resnet18.get_config())
     config.image_size = (options.height, options.width)
     config.batch_size = options.batch
     for term in switched_off:

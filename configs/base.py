@@ -40,7 +40,9 @@ RANGES = {
     "selective.temperature": "2 x (0, inf)",
     "selective.argmin_share": "[0, 1]",
     "optimizer.learning_rate": "(0, inf)",
-    "optimizer.steps": "[1, 2147483647]",
+    "optimizer.steps": "[0, 2147483647]",
+    "optimizer.epochs": "[0, 10000]",
+    "optimizer.rate_batch": "[0, 65536]",
     "optimizer.encoder_factor": "[0, inf)",
     "optimizer.warmup_steps": "[0, 2147483647]",
     "optimizer.drops": "* x (0, 1)",
@@ -200,7 +202,11 @@ def get_config() -> ConfigDict:
             ),
             optimizer=dict(
                 learning_rate=1e-4,
-                steps=66_000,
+                # The batch that learning_rate is meant for: another one's rate is learning_rate x sqrt(batch_size /
+                # rate_batch); 0: the rate is taken as it is.
+                rate_batch=0,
+                steps=66_000,  # 0: as many as `epochs` needs
+                epochs=0.0,  # passes over the recordings; 0: `steps` counts
                 encoder_factor=1.0,  # on the depth encoder's rate
                 warmup_steps=0,
                 schedule="drops",  # after the warm-up: "drops", or "cosine" to 0

@@ -12,5 +12,6 @@ def get_config():
     config.name = "kitti_mono_stereo_resnet18"
     config.data.name = "kitti_raw"
     config.data.views = ("previous", "next", "stereo")
-    config.optimizer.steps = 66_350
+    config.optimizer.steps, config.optimizer.epochs = 0, 20.0
+    config.optimizer.rate_batch = 12
     return config

@@ -8,7 +8,7 @@ where it explains the target better than the network does, and smoothness fills 
 --config.selective.proxy=files --config.selective.folder=FOLDER the hints are read instead of computed in every epoch.
 GwcNet's published weights are a better start: --config.stereo.pretrained=FILE.ckpt.
 
-45,200 examples (eigen_full) / 8 x 10 epochs = 56,500 steps.
+45,200 examples (eigen_full) / 8 x 10 epochs = 56,500 steps. Another batch makes as many epochs, with the rate scaled.
 """
 
 from configs import base
@@ -29,7 +29,8 @@ def get_config():
     config.selective.proxy = "sgm"
     config.stereo.network = "gwcnet_g"
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.steps = 56_500
+    config.optimizer.steps, config.optimizer.epochs = 0, 10.0
+    config.optimizer.rate_batch = 8
     config.optimizer.warmup_steps = 500
     config.optimizer.drops = (0.6, 0.75, 0.9)
     config.optimizer.drop_factor = 0.5

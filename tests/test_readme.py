@@ -14,6 +14,16 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.recordings import DRIVE, point_at, write_clip, write_kitti_raw, write_scan
 
+SMALL = (
+    "--config.image_size=(64, 128)",
+    "--config.batch_size=2",
+    "--config.model.encoder=resnet_tiny",
+    "--config.model.pose_encoder=resnet_tiny",
+    "--config.model.pretrained=",
+    "--config.model.decoder_width=0.25",
+    "--config.model.scales=1",
+    "--config.optimizer.warmup_steps=0",
+)
 SHRINK = {
     "robustdepth.train --config=configs/overfit_clip.py": (  # from the bundled networks, so with their sizes
         "--config.image_size=(32, 64)",
@@ -24,17 +34,9 @@ SHRINK = {
         "--config.loss.truth_motion=0.0",
         "--config.optimizer.steps=2",
     ),
-    "robustdepth.train": (
-        "--config.image_size=(64, 128)",
-        "--config.batch_size=2",
-        "--config.model.encoder=resnet_tiny",
-        "--config.model.pose_encoder=resnet_tiny",
-        "--config.model.pretrained=",
-        "--config.model.decoder_width=0.25",
-        "--config.model.scales=1",
-        "--config.optimizer.steps=2",
-        "--config.optimizer.warmup_steps=0",
-    ),
+    # Two examples, so that two epochs of batches of two are two steps.
+    "robustdepth.train --config=configs/kitti_mono_resnet18.py": (*SMALL, "--config.optimizer.epochs=2"),
+    "robustdepth.train": (*SMALL, "--config.optimizer.steps=2"),
     "robustdepth.prepare kitti_raw": ("--height=64", "--width=128"),
     "robustdepth.evaluate --workdir=runs/weather": ("--corruptions=brightness", "--severities=1"),
     "robustdepth.evaluate --suite": (),
@@ -86,7 +88,7 @@ def test_kitti_from_packing_to_report_and_depth(site):
     assert [words[1] for words in others] == ["--config=configs/world_quickstart.py"]  # `make quickstart` runs that one
     run(pack, site)
     assert any((site / "KITTI_packed").rglob("*.array_record*"))
-    run(train, site)
+    assert "step 2/2" in run(train, site)
     run(evaluate, site)
     report = json.loads((site / "runs" / "kitti" / "eval" / "report.json").read_text())
     assert report["protocols"]["kitti_eigen"]["count"] == 1

@@ -22,7 +22,7 @@ def shrink(config: ConfigDict, steps: int = 2) -> ConfigDict:
     config.weather.spec = "|".join(config.weather.spec.split("|")[:2])  # the others have tests of their own
     config.semantics.expert, config.semantics.weights = "world", ""
     config.selective.teacher, config.stereo.network = "", "light"
-    config.optimizer.steps = steps
+    config.optimizer.steps, config.optimizer.epochs = steps, 0.0
     config.log.every = config.checkpoint.every = 1
     return config
 

@@ -105,10 +105,12 @@ def find_needs(config: ConfigDict, topology: str) -> Needs:
 
 
 def planned(config: ConfigDict) -> ConfigDict:
-    """The config without what a step's needs do not depend on: where recordings lie, and what is kept of them."""
+    """The config without what a step does not depend on: where recordings lie, how many, and what is kept of them."""
     config = copy.deepcopy(config)
     config.data.root = config.data.root or "not needed"
     config.semantics.cache = ""  # would be filled
+    if not config.optimizer.steps:  # as many as the recordings have, which may be elsewhere
+        config.optimizer.update(steps=1_000, epochs=0.0)
     return config
 
 

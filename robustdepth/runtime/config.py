@@ -19,6 +19,7 @@ from robustdepth.paths import expand_home
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
+from robustdepth.runtime.length import check_length
 from robustdepth.runtime.loss_checks import check_second_views, check_start, check_stereo, check_weights
 from robustdepth.runtime.schema import check_sections, check_values, flatten
 from robustdepth.switches import uses_truth
@@ -68,11 +69,7 @@ def check(config: ConfigDict) -> None:
     check_second_views(config)
     check_stereo(config)
     check_start(config)
-    if config.batch_size % config.optimizer.accumulate:
-        raise UserError(
-            f"config.batch_size={config.batch_size} does not divide into config.optimizer.accumulate="
-            f"{config.optimizer.accumulate} equal parts."
-        )
+    check_length(config)
     if len(set(config.optimizer.drops)) != len(config.optimizer.drops):
         raise UserError(f"config.optimizer.drops={config.optimizer.drops}: name each fraction once.")
     build_networks(config)

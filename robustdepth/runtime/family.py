@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from robustdepth.errors import UserError, blame, nearest
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.experiments import as_config, find_experiment, provide_configs
+from robustdepth.runtime.length import settled
 
 
 class Family(NamedTuple):
@@ -107,7 +108,7 @@ def configs_of(
             config = override(family.get_config(row), overrides)
             config.seed = seed
             configs.check(config)
-            made[row, seed] = config
+            made[row, seed] = settled(configs.at_home(config))
     return made
 
 

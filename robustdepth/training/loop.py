@@ -27,6 +27,7 @@ from robustdepth.runtime import config as configs
 from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Checkpointer
 from robustdepth.runtime.files import replacing
+from robustdepth.runtime.length import settled
 from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import MEDIAN_FILE, PARAMETERS_FILE, Workdir
 from robustdepth.training import health
@@ -54,6 +55,7 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
     began = time.monotonic()
     config = distributed.together(lambda: configs.at_home(config))
     distributed.together(lambda: configs.check(config))
+    config = distributed.together(partial(settled, config))
     distributed.check_same_everywhere(config)
     profiled = parse_steps(profile_steps, config.optimizer.steps)
     with distributed.together(lambda: Workdir(path, config)) as workdir:
