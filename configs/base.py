@@ -214,7 +214,7 @@ def get_config() -> ConfigDict:
                 drop_factor=0.1,
                 weight_decay=0.0,
                 clip_norm=1.0,  # global gradient norm; 0: no clipping
-                ema_decay=0.0,  # 0: no averaging
+                ema_decay=0.0,  # of averaged parameters, lower at first, over a tenth of the steps; 0: no averaging
                 accumulate=1,  # parts of the batch that are seen one after another, to need less memory
             ),
             sharding=dict(

@@ -42,7 +42,9 @@ def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTran
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = {"params": params, "stats": aux.stats}
-        ema = optax.incremental_update(averaged, state.ema, 1.0 - decay) if decay else state.ema
+        ema = state.ema
+        if decay:
+            ema = optax.incremental_update(averaged, ema, 1.0 - ema_decay(decay, state.step))
         new, old = (params, aux.stats, opt_state, ema), (state.params, state.stats, state.opt_state, state.ema)
         params, stats, opt_state, ema = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
         skipped = 1 - ok.astype(jnp.int32)
@@ -62,6 +64,15 @@ def make_step(config: ConfigDict, loss_fn: LossFn, optimizer: optax.GradientTran
         return state, StepLog(ok, in_row, terms, images)
 
     return step
+
+
+def ema_decay(decay: float, step: Array) -> Array:
+    """The decay of the averaged parameters at a step: at most `decay`, and at first so that they cover a tenth of it.
+
+    Else a training shorter than 1 / (1 - decay) steps would end with averages that its first parameters fill.
+    """
+    taken = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1.0 + taken) / (10.0 + taken))
 
 
 def first_rows(image: Array, shards: int) -> Array:

@@ -195,12 +195,15 @@ def test_statistics_are_averaged_as_parameters_are():
     )
     state = state.replace(ema={name: state.ema[name]["net"] for name in ("params", "stats")})
     step = jax.jit(make_step(config, loss_fn, optimizer))
-    seen = []
-    for _ in range(2):
+    weight, mean = 1.0, 0.0
+    for decay, count in [(0.1, 1), (2 / 11, 2)]:  # (1 + step) / (10 + step), below 0.75 until step 26
         state, _ = step(state, random_batch(config))
-        seen.append(float(state.params["w"]))
-    assert float(state.ema["stats"]["mean"]) == pytest.approx(0.75 * 0.25 * 1 + 0.25 * 2)
-    assert float(state.ema["params"]["w"]) == pytest.approx(0.75 * (0.75 + 0.25 * seen[0]) + 0.25 * seen[1])
+        weight = decay * weight + (1 - decay) * float(state.params["w"])
+        mean = decay * mean + (1 - decay) * count
+    assert float(state.ema["stats"]["mean"]) == pytest.approx(mean)
+    assert float(state.ema["params"]["w"]) == pytest.approx(weight)
+    state, _ = step(state.replace(step=jnp.int32(30)), random_batch(config))
+    assert float(state.ema["stats"]["mean"]) == pytest.approx(0.75 * mean + 0.25 * 3)
 
 
 def test_a_batch_that_does_not_divide_into_the_devices_parts_is_refused_at_the_start():
