@@ -114,7 +114,7 @@ def test_a_suite_of_predictions_alone(tmp_path, monkeypatch, small_worlds):
     """Worlds are rendered at the predictions' own size."""
     sizes = []
 
-    def samples(protocol, *, size, **_):
+    def samples(protocol, *, size=None, **_):
         sizes.append((protocol.name, size))
         return FakeSamples(3, (32, 64))
 

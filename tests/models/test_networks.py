@@ -192,7 +192,7 @@ def test_padding_and_upsampling_equal_numpy():
     ("changes", "message"),
     [
         (dict(encoder="resnet81"), "unknown encoder 'resnet81'.*did you mean resnet18"),
-        (dict(encoder="vgg"), "known: dinov2_vitb14, .*, efficientnet_lite0"),
+        (dict(encoder="vgg"), "known: depth_anything_v2_base, .*, dinov2_vitb14, .*, efficientnet_lite0"),
         (dict(dtype="float16"), "unknown dtype 'float16'.*did you mean .*bfloat16"),
         (dict(scales=6), "1 to 5 scales"),
         (dict(scales=5, output_stride=2), "1 to 4 scales"),

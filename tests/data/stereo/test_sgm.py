@@ -21,12 +21,13 @@ RANGE = 32
 @pytest.fixture(scope="module")
 def world() -> tuple[Batch, np.ndarray, np.ndarray]:
     """Rendered pairs on the host, and the true disparities of left and right views."""
-    batch, scene = render_examples(np.arange(3), seed=5, split="evaluation", size=SIZE, views=(STEREO,))
+    batch, scene = render_examples(np.arange(3), seed=6, split="evaluation", size=SIZE, views=(STEREO,))
     target, sources, focal, baseline = map(
         np.asarray, (batch.target, batch.sources, batch.camera.focal, batch.baseline)
     )
     batch = dataclasses.replace(batch, target=target, sources=sources, baseline=baseline)
     left, right = ((focal[:, 0] * baseline)[:, None, None] / np.asarray(scene.depth[:, view]) for view in (0, 1))
+    assert max(left.max(), right.max()) < RANGE
     return batch, left, right
 
 
