@@ -49,7 +49,9 @@ def _backward(ssim_share: float, residuals, cotangent: Array):
     """Through SSIM in closed form: three box filters instead of the dozen that differentiating each step would run."""
     target, view, means = residuals
     # What costs accelerators is to keep the means.
-    means = lax.platform_dependent(target, view, means, cpu=lambda *_: _[2], default=lambda t, v, _: _means(t, v))
+    means = lax.platform_dependent(
+        target, view, means, cpu=lambda t, v, kept: kept, default=lambda t, v, kept: _means(t, v)
+    )
     similarity = ssim(target, *means)
     cotangent = cotangent[:, None] / view.shape[1]
     moves = jnp.abs(similarity.value) < 1.0  # where the clip passes gradient

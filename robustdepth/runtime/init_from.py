@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -51,7 +50,6 @@ def _fill(name: str, own: PyTree, theirs: PyTree, path: str) -> tuple[PyTree, st
             f"{odd[0]}): use the config.model of that training, or leave init_from out."
         )
     for key in fits:
-        value = np.asarray(found[key], flat[key].dtype)
-        flat[key] = jax.device_put(value, flat[key].sharding) if isinstance(flat[key], jax.Array) else value
+        flat[key] = np.asarray(found[key], flat[key].dtype)  # on the host: a mesh may have any number of devices
     rest = f"; {len(odd)} arrays start as configured, first {odd[0]}" if odd else ""
     return unflatten_dict(flat, sep="/"), f"{name} network: {numbers:.1%} of its numbers from {path}{rest}"

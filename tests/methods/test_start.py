@@ -12,11 +12,12 @@ from robustdepth.errors import UserError
 from robustdepth.methods.augment import mirror, to_float
 from robustdepth.methods.objective import make_loss_fn
 from robustdepth.methods.start import start_term
+from robustdepth.models.build import build_networks
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import init_from, sharding
 from robustdepth.runtime.checkpoint import Weights
 from robustdepth.teachers.starting_network import load_starting_network
-from robustdepth.training.setup import build_networks, init_variables
+from robustdepth.training.setup import build, init_variables
 from tests.tiny import random_batch, tiny_config
 
 
@@ -103,3 +104,30 @@ def test_with_frozen_statistics_training_begins_at_the_start():
     assert np.max(np.abs(shown[False].images["disparity"] / wanted - 1)) > 1e-3
     jax.tree.map(np.testing.assert_array_equal, shown[True].stats, stats)
     assert not np.allclose(jax.tree.leaves(shown[False].stats)[0], jax.tree.leaves(stats)[0])
+
+
+def test_a_training_begins_at_its_start_and_is_held_there(monkeypatch):
+    """Without jitter and mirrors, by frozen statistics, the term is 0 at the first step, and then enters the loss."""
+    config = tiny_config(("next",))
+    config.init_from, config.model.freeze_statistics, config.loss.start = "runs/earlier", True, 10.0
+    config.data.update(name="frames", root="footage", world_share=0.0, jitter=(0.0, 0.0, 0.0, 0.0), flip=False)
+    config.image_size, config.optimizer.learning_rate = (32, 32), 1e-2
+    variables = init_variables(config, build_networks(config))
+    weights = Weights(
+        config,
+        {name: tree["params"] for name, tree in variables.items()},
+        {name: tree["batch_stats"] for name, tree in variables.items()},
+        7,
+    )
+    monkeypatch.setattr(init_from, "read_model", lambda path: weights)
+    mesh = sharding.make_mesh("data")
+    experiment = build(config, mesh)
+    state, batch, logs = experiment.initial_state(), sharding.put_batch(random_batch(config), mesh), []
+    for _ in range(2):
+        with jax.numpy_dtype_promotion("standard"):  # for optax
+            state, log = experiment.step(state, batch)
+        logs.append({name: float(term.value) for name, term in log.terms.items()})
+    assert logs[0]["start"] < 1e-6
+    assert logs[1]["start"] > 1e-3
+    others = sum(config.loss[name] * logs[1][name] for name in ("photometric", "smoothness"))
+    assert logs[1]["loss"] == pytest.approx(others + 10.0 * logs[1]["start"], rel=1e-4)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from robustdepth.world.raycast import FAR
-from tests.world.test_render import AHEAD, HEIGHT, RIGHT, empty_world, look, rays  # noqa: F401 - a fixture
+from tests.world.test_render import AHEAD, HEIGHT, RIGHT, look, rays
 
 SKY, LAND = (0.1, 0.2, 0.9), (0.9, 0.2, 0.1)
 
 
 @pytest.fixture
-def plain_world(empty_world):  # noqa: F811
+def plain_world(empty_world):
     """A blue sky over grey ground without marks, in still and clear air, all lit alike."""
     sky = {"zenith": jnp.array(SKY), "horizon": jnp.array(SKY), "clouds": jnp.float32(-1.0)}
     light = empty_world.light.replace(

@@ -5,28 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robustdepth.world import generate
 from robustdepth.world.ground import NOWHERE
 from robustdepth.world.raycast import FAR, STRIPS, View
 from robustdepth.world.raycast import rays as rays_of_strips
 from robustdepth.world.render import join_strips, render_views
 from robustdepth.world.scene import CLASSES, rotation
+from tests.world.conftest import KINDS
 
 SIZE = (64, 208)
 FOCAL, CENTER = np.array([120.0, 121.0]), np.array([103.2, 30.1])
 HEIGHT, BASELINE = 1.6, 0.5
 IDENTITY = np.eye(3)
-KINDS = ("boxes", "screens", "columns", "crowns")
+
 PITCH, ROLL, YAW = -0.05, 0.02, 0.04
-
-
-@pytest.fixture(scope="module")
-def empty_world():
-    """A straight flat road without kerbs, and nothing on it."""
-    world = jax.tree.map(lambda field: field[0], generate.sample_worlds(jax.random.split(jax.random.key(0), 1)))
-    park = lambda solids: solids.replace(center=solids.center.at[:, 1].set(NOWHERE))  # noqa: E731
-    ground = world.ground.replace(curvature=jnp.float32(0), crest=jnp.float32(0), kerb=jnp.float32(0))
-    return world.replace(ground=ground, **{kind: park(getattr(world, kind)) for kind in KINDS})
 
 
 def with_solid(world, kind, center, half, velocity=(0.0, 0.0, 0.0), leafage=1.5, bars=0.0):
