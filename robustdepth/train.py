@@ -22,6 +22,11 @@ def define_flags() -> None:
         "Train nothing: compile the step for here, cpu:N or a TPU topology (v5e:2x4), and print what it needs.",
     )
     flags.DEFINE_string("profile_steps", "", "FIRST:LAST, steps to profile into WORKDIR/profile.")
+    flags.DEFINE_list(
+        "change",
+        [],
+        "What this run may change although it has begun: optimizer.steps (or optimizer.epochs), batch_size.",
+    )
     flags.mark_flag_as_required("config")
     flags.register_multi_flags_validator(
         ["workdir", "dry_run"],
@@ -42,7 +47,7 @@ def main(_) -> None:
 def _train() -> None:
     from robustdepth.training.loop import train  # JAX starts only once the flags are right
 
-    train(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.profile_steps)
+    train(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.profile_steps, flags.FLAGS.change)
 
 
 def _dry_run() -> None:

@@ -77,7 +77,8 @@ class Stream:
 
     Each of several hosts gets an equal share of both parts, the rows that follow those of the host before it.
     Recordings are shuffled anew in every epoch. A batch depends on (seed, step) alone, not on threads or on what was
-    read before, so the state is the step. An unreadable image is replaced by the next example that can be read.
+    read before, so the state is the step, with the examples taken so far: the order goes on with the next ones when
+    the batch gets another size. An unreadable image is replaced by the next example that can be read.
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class Stream:
         return len(self._bad)
 
     def get_state(self) -> dict[str, int]:
-        """What `set_state` needs to go on from here: the number of batches taken."""
-        return {"step": self._step}
+        """What `set_state` needs to go on from here: how many batches and examples of each part were taken."""
+        return {"step": self._step, "recorded": self._recorded_taken, "rendered": self._rendered_taken}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on as if `state["step"]` batches had been taken."""
+        """Goes on as if `state["step"]` batches had been taken; of this size, where the examples were not counted."""
         self._step = state["step"]
+        self._recorded_taken = state.get("recorded", self._step * self._count)
+        self._rendered_taken = state.get("rendered", self._step * self.world_count)
         if self._source is not None:
             self._examples = iter(self._dataset(self._source).to_iter_dataset(self._read_options()))
 
@@ -130,19 +133,21 @@ class Stream:
         if self.world_count:
             parts.append(self._with_sgm(self._rendered()))
         self._step += 1
+        self._recorded_taken += self._count
+        self._rendered_taken += self.world_count
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
     def _dataset(self, source: Source) -> grain.MapDataset:
-        """From the present step on, this host's examples with the unreadable paths met on the way to them."""
+        """From the present place on, this host's examples with the unreadable paths met on the way to them."""
         limit = self._config.data.max_bad_images
         order = grain.MapDataset.range(len(source)).shuffle(seed=self._config.seed % 2**32).repeat()
-        count, share = self._count, self._count // self._shards
+        first, count, share = self._recorded_taken, self._count, self._count // self._shards
 
         def read(taken: int) -> tuple[Example | None, tuple[BadImage, ...]]:
-            step, row = divmod(taken, share)
-            return read_or_replace(source, order[step * count + self._shard * share + row], limit)
+            batch, row = divmod(taken, share)
+            return read_or_replace(source, order[first + batch * count + self._shard * share + row], limit)
 
-        return grain.MapDataset.range(self._step * share, sys.maxsize).map(read)
+        return grain.MapDataset.range(sys.maxsize).map(read)
 
     def _read_options(self) -> grain.ReadOptions:
         threads = self._config.data.threads
@@ -182,7 +187,7 @@ class Stream:
 
         config, count = self._config, self.world_count
         share = count // self._shards
-        indices = self._step * count + self._shard * share + np.arange(share)
+        indices = self._rendered_taken + self._shard * share + np.arange(share)
         size, views = tuple(config.image_size), tuple(config.data.views)
         batch, truth = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
         if config.task == "segmentation":

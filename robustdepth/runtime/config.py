@@ -16,6 +16,7 @@ from robustdepth.errors import UserError, nearest
 from robustdepth.methods.method import METHODS
 from robustdepth.models.build import build_networks
 from robustdepth.paths import expand_home
+from robustdepth.runtime.changes import CHANGEABLE
 from robustdepth.runtime.choices import choices
 from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
@@ -215,16 +216,19 @@ def differences(config: ConfigDict, workdir: pathlib.Path, free: Sequence[str] =
     ]
 
 
-def check_same(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Refuses to go on in a workdir that belongs to another experiment.
+def check_same(config: ConfigDict, workdir: pathlib.Path, accepted: Sequence[str] = ()) -> None:
+    """Refuses to go on in a workdir that belongs to another experiment; the keys in `accepted` may differ.
 
     Raises:
       UserError: names the keys that differ, with both values.
     """
-    differ = differences(config, workdir)
+    differ = differences(config, workdir, (*FREE, *accepted))
     if differ:
+        names = {text.partition(" ")[0] for text in differ}
+        wanted = ",".join(sorted(names | {*accepted} & {*CHANGEABLE}))
+        change = f"; or let this run change with --change={wanted}" if names <= {*CHANGEABLE} else ""
         raise UserError(
             f"{workdir} belongs to another experiment: {'; '.join(differ[:4])}"
             f"{f' and {len(differ) - 4} more' if len(differ) > 4 else ''}. Give the values from there to go on, or use "
-            f"another --workdir, which --config.init_from={workdir} starts from these networks."
+            f"another --workdir, which --config.init_from={workdir} starts from these networks{change}."
         )

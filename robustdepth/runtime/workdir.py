@@ -8,6 +8,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 import jax
@@ -15,10 +16,12 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
+from robustdepth.runtime.changes import check_goes_on
 from robustdepth.runtime.checkpoint import ASIDE, latest_step
 from robustdepth.runtime.distributed import PACKAGES, is_first
 from robustdepth.runtime.files import PART
 
+CHANGES_FILE = "changes.jsonl"  # what was changed while the run went on
 FINISHED_FILE = "finished"
 MEDIAN_FILE = "train_median.npz"  # the training set's median depth
 PARAMETERS_FILE = "parameters.txt"
@@ -51,13 +54,17 @@ def git_revision() -> str:
 class Workdir:
     """A run's folder, locked for this job by its process 0, which alone writes there; use as a context manager."""
 
-    def __init__(self, path: str | pathlib.Path, config: ConfigDict):
+    def __init__(self, path: str | pathlib.Path, config: ConfigDict, accepted: Sequence[str] = ()):
         """Creates the folder, or checks that it belongs to the same experiment, where that has got to a checkpoint.
+
+        Where keys in `accepted` differ, `before` is the config that is still there: `change` replaces it.
 
         Raises:
           UserError: another process trains there, it belongs to another config, or it cannot be written.
         """
         self.path = pathlib.Path(path).absolute()
+        self.before: ConfigDict | None = None
+        self._accepted = accepted
         self._lock: TextIO | None = None
         if not is_first():
             return
@@ -90,8 +97,14 @@ class Workdir:
 
     def _claim_begun(self, config: ConfigDict) -> None:
         """Takes a workdir that has a config: the same one, or a corrected one where there is no checkpoint yet."""
-        if latest_step(self.path) is not None or (self.path / ASIDE).exists():
-            configs.check_same(config, self.path)
+        step = latest_step(self.path)
+        if step is not None or (self.path / ASIDE).exists():
+            configs.check_same(config, self.path, self._accepted)
+            if configs.differences(config, self.path):
+                there = configs.flatten(configs.read(self.path))
+                self.before = config.copy_and_resolve_references()  # in today's form, whatever version was there
+                self.before.update_from_flattened_dict({key: there[key] for key in self._accepted if key in there})
+                check_goes_on(config, self.before, step or 0)
         elif differ := configs.differences(config, self.path, free=()):
             for name in (MEDIAN_FILE, PARAMETERS_FILE):  # of the other config
                 (self.path / name).unlink(missing_ok=True)
@@ -103,10 +116,20 @@ class Workdir:
         if not (self.path / configs.CONFIG_FILE).is_file():
             raise UserError(f"no {configs.CONFIG_FILE} in {self.path}: --workdir must be one folder all hosts share.")
 
+    def change(self, config: ConfigDict, step: int) -> None:
+        """Makes the config that goes on from `step` the workdir's own, and keeps a record of what it changes."""
+        record = {"step": step, "changed": configs.differences(config, self.path)}
+        with (self.path / CHANGES_FILE).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        (self.path / FINISHED_FILE).unlink(missing_ok=True)
+        configs.write(config, self.path)  # at last: killed before, the same command changes it again
+        self.before = None
+
     @property
     def finished(self) -> bool:
-        """Whether a training has run here to its last step."""
-        return (self.path / FINISHED_FILE).exists()
+        """Whether a training has run here to its last step, and is not to go on from it."""
+        extended = self.before is not None and "optimizer.steps" in self._accepted
+        return (self.path / FINISHED_FILE).exists() and not extended
 
     def finish(self, step: int) -> None:
         """Marks the run as complete; `evaluate --watch` ends at this."""

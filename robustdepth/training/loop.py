@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,12 +25,14 @@ from robustdepth.data.stream import Stream, train_stream
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import distributed, sharding
+from robustdepth.runtime.changes import accepted_keys
 from robustdepth.runtime.checkpoint import Checkpointer
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.length import settled
 from robustdepth.runtime.logging import MetricWriter, duration
 from robustdepth.runtime.workdir import MEDIAN_FILE, PARAMETERS_FILE, Workdir
 from robustdepth.training import health
+from robustdepth.training.extending import change_run
 from robustdepth.training.optimizer import learning_rate
 from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels, result_picture
@@ -43,11 +45,17 @@ PROFILE_FOLDER = "profile"
 RESULT_FILE = "result.png"
 
 
-def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "") -> None:
+def train(
+    config: ConfigDict,
+    path: str | pathlib.Path,
+    profile_steps: str = "",
+    change: Sequence[str] = (),
+) -> None:
     """Trains an experiment in its workdir from the newest checkpoint, or from the start, to its last step.
 
     Args:
       profile_steps: "FIRST:LAST", steps to profile; "": none.
+      change: keys of `runtime.changes.CHANGEABLE` that a run which has begun takes from `config`.
 
     Raises:
       UserError: anything the user can mend, in one sentence.
@@ -55,12 +63,13 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
     began = time.monotonic()
     config = distributed.together(lambda: configs.at_home(config))
     distributed.together(lambda: configs.check(config))
+    accepted = distributed.together(partial(accepted_keys, change, config))
     config = distributed.together(partial(settled, config))
     distributed.check_same_everywhere(config)
     profiled = parse_steps(profile_steps, config.optimizer.steps)
-    with distributed.together(lambda: Workdir(path, config)) as workdir:
+    with distributed.together(lambda: Workdir(path, config, accepted)) as workdir:
         distributed.together(workdir.check_shared)
-        if workdir.finished:
+        if distributed.gather(workdir.finished)[0]:
             print(f"{workdir.path} has been trained to its last step; nothing to do.")
             return
         mesh = sharding.make_mesh(config.sharding.axis)
@@ -75,7 +84,13 @@ def train(config: ConfigDict, path: str | pathlib.Path, profile_steps: str = "")
             print(f"stopped by SIGTERM; saved at step {step}: the same command goes on from there")
 
 
-def run_trials(config: ConfigDict, workdir: Workdir, mesh: Mesh, checkpointer: Checkpointer, profiled: range) -> int:
+def run_trials(
+    config: ConfigDict,
+    workdir: Workdir,
+    mesh: Mesh,
+    checkpointer: Checkpointer,
+    profiled: range,
+) -> int:
     """Trains from the newest checkpoint, and anew where depth collapses; returns the step reached.
 
     Raises:
@@ -92,10 +107,13 @@ def run_trials(config: ConfigDict, workdir: Workdir, mesh: Mesh, checkpointer: C
             experiment = distributed.together(partial(build, own, mesh))
         stream = distributed.together(partial(train_stream, own, shard, shards, experiment.expert_cache))
         state = start(experiment, stream, restored, workdir.path)
+        if restored is not None:
+            distributed.together(partial(change_run, workdir, config, trial, restored[1]))
         profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
         progress = Progress(int(state.step), own.optimizer.steps, own.batch_size, shown)
+        parts = mesh, experiment, stream, checkpointer, profiler, progress
         try:
-            return _Loop(own, workdir, mesh, experiment, stream, checkpointer, profiler, progress, trial).run(state)
+            return _Loop(own, workdir, *parts, trial).run(state)
         except CollapsedError as error:
             stream.close()
             trial, restored = trial.again(error, config), None

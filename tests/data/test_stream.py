@@ -104,13 +104,34 @@ def test_resume_is_exact_at_any_step(drive):
     stream = train_stream(config)
     take(stream, 5)
     state = stream.get_state()
-    assert state == {"step": 5}
+    assert state == {"step": 5, "recorded": 5 * config.batch_size, "rendered": 0}
     reference = take(stream, 6)
     fresh = train_stream(config)
     fresh.set_state(state)
     assert_equal(take(fresh, 6), reference)
     stream.set_state(state)  # back in time, in the same stream
     assert_equal(take(stream, 6), reference)
+
+
+def test_another_batch_size_goes_on_with_the_next_examples_of_both_parts(drive):
+    config = config_for("kitti_raw", drive, batch=4)
+    config.data.world_share = 0.5
+    stream = train_stream(config)
+    before = take(stream, 3)
+    recorded = [index for batch in before for index in batch.index[:2].tolist()]
+    rendered = [index for batch in before for index in batch.index[2:].tolist()]
+    config.batch_size, after = 12, []
+    for shard in range(3):
+        each = train_stream(config, shard, 3)
+        each.set_state(stream.get_state())
+        after.append(next(each))
+    recorded += [index for batch in after for index in batch.index[:2].tolist()]
+    rendered += [index for batch in after for index in batch.index[2:].tolist()]
+    assert rendered == list(range(12))
+    assert sorted(recorded[:7]) == list(range(7))  # the first epoch
+    older = train_stream(config)
+    older.set_state({"step": 3})  # of a version that did not count examples
+    assert older.get_state() == {"step": 3, "recorded": 18, "rendered": 18}
 
 
 def test_hosts_share_every_batch(drive):

@@ -278,6 +278,17 @@ def test_what_one_process_refuses_all_do(clip, pair):
         assert "belongs to another experiment" in process.err
 
 
+def test_a_finished_run_is_extended_by_all_processes_or_by_none(clip, pair, tmp_path):
+    workdir, longer = shutil.copytree(pair, tmp_path / "run"), ("--config.optimizer.steps=10",)
+    for process in finish(start(clip, workdir, *longer, processes=2)):
+        assert process.status == 2
+        assert "let this run change with --change=optimizer.steps" in process.err
+    first, _ = succeed(start(clip, workdir, *longer, "--change=optimizer.steps", processes=2))
+    assert "from step 8 on this run has 10 steps, not 8" in first.out
+    assert len(losses(workdir)) == 10
+    assert losses(workdir)[:STEPS] == losses(pair)
+
+
 @pytest.mark.parametrize(("process", "sentence"), [(1, "does not reach process 0"), (0, "process 0 waits for 1 more")])
 def test_a_job_that_does_not_meet_ends_with_a_sentence(clip, tmp_path, process, sentence):
     (ended,) = finish(start(clip, tmp_path / "run", "--join_seconds=3", processes=2, only=process))
