@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from robustdepth.types import Array
 from robustdepth.world.dice import Dice
@@ -13,6 +14,8 @@ from robustdepth.world.solids import CLASSES, PATTERNS, Solids, Spot, choose, jo
 
 PARKED = 8  # per side of the road
 LANES = 2, 3  # vehicles ahead in the camera's lane, and on the others
+GAP = 4.0  # metres at least from the camera to the vehicle ahead
+HEAVY = 0.25  # share of scenes with heavy traffic: mostly vans, trucks and buses, the first of them close ahead
 
 Range = tuple[float, float]
 
@@ -43,19 +46,27 @@ def sample_traffic(dice: Dice, ground: Ground) -> Solids:
     apart = (jnp.abs(x - ground.lane) > 2.2) & (jnp.abs(x) < ground.half_width - 0.8)
     exists = dice.chance(dice(0.0, 0.8), n) & (own | (apart & free)) & (z < ground.end - 4.0)
     speed = jnp.where(dice.chance(0.15), 0.0, jnp.where(with_us, dice(0.2, 2.0, n), -dice(0.3, 2.0, n)))
-    return sample_vehicles(dice, ground, Spot(exists, x, z, yaw=jnp.where(with_us, 0.0, jnp.pi), speed=speed))
+    further = Dice(jax.random.fold_in(dice.key(), 2), capacity=3)  # the two sides of the road take the key's 0 and 1
+    heavy = further.chance(HEAVY)
+    z = z.at[0].set(jnp.where(heavy, further(7.0, 18.0), z[0]))
+    exists = exists.at[0].set(jnp.where(heavy, further.chance(0.75), exists[0]))
+    spot = Spot(exists, x, z, yaw=jnp.where(with_us, 0.0, jnp.pi), speed=speed)
+    return sample_vehicles(dice, ground, spot, heavy)
 
 
-def sample_vehicles(dice: Dice, ground: Ground, spot: Spot) -> Solids:
-    """Cars, vans, trucks and buses: a body and a cabin each."""
+def sample_vehicles(dice: Dice, ground: Ground, spot: Spot, heavy: Bool[Array, ""] | bool = False) -> Solids:
+    """Cars, vans, trucks and buses, the larger ones more often in `heavy` traffic: a body and a cabin each."""
     n = spot.x.shape[0]
     kind = dice(0.0, 1.0, n)
+    kind = jnp.where(heavy, 1.0 - 0.3 * (1.0 - kind), kind)
     van, truck, bus = kind > 0.80, kind > 0.90, kind > 0.97
 
     def pick(car: Range, a_van: Range, a_truck: Range) -> Float[Array, "n"]:
         return jnp.where(truck, dice(*a_truck, count=n), jnp.where(van, dice(*a_van, count=n), dice(*car, count=n)))
 
     length = jnp.where(bus, dice(10.0, 18.0, n), pick((3.6, 4.9), (4.4, 5.8), (5.5, 9.0)))
+    before_us = (jnp.abs(spot.x - ground.lane) < 2.2) & (spot.z > 0.0)
+    spot = spot.but(z=jnp.where(before_us, jnp.maximum(spot.z, length / 2 + GAP), spot.z))
     width = pick((1.62, 1.9), (1.8, 2.05), (2.2, 2.5))
     height = pick((1.38, 1.62), (1.8, 2.6), (2.6, 3.7))
     belt = height * pick((0.56, 0.64), (0.5, 0.6), (0.35, 0.75))
