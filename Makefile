@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 # Large memory pages: a training step on the CPU takes 15% less time (glibc reads this, nothing else does).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: quickstart test test-all check clean
+.PHONY: quickstart test test-all check site clean
 
 quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on unseen worlds, draws depth maps.
 	$(RUN) -m robustdepth.train --config=configs/world_quickstart.py --workdir=$(WORKDIR) \
@@ -34,6 +34,13 @@ check: $(VENV)/installed-dev  ## Style and types.
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+site: $(VENV)/installed-dev  ## Builds the documents as pages, build/site; broken links are errors.
+	rm -rf build/pages build/site && mkdir -p build/pages
+	git ls-files '*.md' docs configs/base.py robustdepth/registry.py tests/test_extending.py | tar -cf - -T - | \
+	  tar -xf - -C build/pages
+	cp docs/zensical.toml build/zensical.toml
+	cd build && ../$(VENV)/bin/zensical build --strict
 
 clean:  ## Removes the environment; runs/ stays.
 	rm -rf $(VENV)
