@@ -30,10 +30,8 @@ LAUNCHED = {
     "launch/slurm_evaluate.sbatch": "robustdepth.evaluate",
     "launch/sweep.py": "launch/sweep.py",
 }
-OTHERS = (  # scripts of md4all and monodepth2
-    *("precompute_rgb_images.py", "precompute_depth_gt.py"),
-    *("train.py", "evaluate_depth.py", "evaluate_pose.py", "export_gt_depth.py", "test_simple.py"),
-)
+OTHERS = ("precompute_rgb_images.py", "precompute_depth_gt.py")  # scripts of md4all
+OTHERS += ("train.py", "evaluate_depth.py", "evaluate_pose.py", "export_gt_depth.py", "test_simple.py")  # of monodepth2
 INCOMPLETE = re.compile(
     r"must have a value other than None|arguments are required|Flag --output"
 )  # prose may leave out
