@@ -165,7 +165,8 @@ def get_config() -> ConfigDict:
                 warmup=0.25,  # fraction of the training over which the changes grow from 0.3 to full strength
             ),
             semantics=dict(
-                expert="world",  # world, dinov2_vits14, dinov2_vitb14, segformer_b0, espnetv2
+                # world, dinov2_vits14, dinov2_vitb14, depth_anything_v2_small, ..._base, segformer_b0, espnetv2
+                expert="world",
                 weights="",  # the expert's weight file; empty: the one that comes with the package ("world" alone)
                 cache="",  # folder for its features: filled once, then read; empty: they are computed in every step
                 graph="learned",  # how features are compared: "learned" graph, "fixed" affinities, "none" (cosine)

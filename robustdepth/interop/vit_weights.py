@@ -26,7 +26,7 @@ class Naming:
     final_norm: str
     block: str  # prefix of a block's modules, with {} for its number from 0
     modules: Mapping[str, str]  # our modules and parameters in a block -> theirs
-    unused: str  # regex of the tensors that only pre-training and classifiers read
+    unused: str  # regex of the tensors that only pre-training, classifiers and Depth Anything's decoder read
 
 
 HUGGING_FACE = Naming(
@@ -46,7 +46,7 @@ HUGGING_FACE = Naming(
         "expand": "mlp.fc1",
         "contract": "mlp.fc2",
     },
-    r"embeddings\.mask_token|classifier\.(weight|bias)",
+    r"embeddings\.mask_token|classifier\.(weight|bias)|(neck|head)\..*",
 )
 FACEBOOKRESEARCH = Naming(
     "facebookresearch",
@@ -63,9 +63,9 @@ FACEBOOKRESEARCH = Naming(
         "expand": "mlp.fc1",
         "contract": "mlp.fc2",
     },
-    "mask_token",
+    r"mask_token|depth_head\..*",
 )
-_PREFIXES = ("", "dinov2.")  # a bare model; one with a classifier
+_PREFIXES = ("", "dinov2.", "pretrained.", "backbone.")  # a bare model, one with a classifier, Depth Anything's two
 
 
 def load_vit(
@@ -75,7 +75,8 @@ def load_vit(
 
     Args:
       variables: of a `models.vit.Dinov2`, or of a depth network whose encoder is a `models.vit.ViTEncoder`.
-      weights: tensors by name, see `read_weights`; Hugging Face's names or those of facebookresearch/dinov2.
+      weights: tensors by name, see `read_weights`; Hugging Face's names or those of facebookresearch/dinov2. The
+        files of Depth Anything V2, whose encoder is such a transformer, serve as well.
       architecture: the network's name in the configuration, for errors and the report.
 
     Raises:

@@ -6,6 +6,9 @@ without a sigmoid. The names below are also those of the encoders in `config.mod
 
 depth_anything_v2_small, depth_anything_v2_base: as the authors' code computes it;
 ..._hf: as Hugging Face's does, which interpolates the position embedding otherwise (equal at 518x518).
+
+They are names of semantic experts, too: the tokens of the transformer's last layer, which learned depth after
+DINOv2's training.
 """
 
 from functools import lru_cache, partial
@@ -24,8 +27,9 @@ from robustdepth.interop.convert import PUBLISHED
 from robustdepth.interop.vit_weights import load_vit
 from robustdepth.models.dpt import LINEAR, NEARLY_ZERO
 from robustdepth.models.encoder import OWN_DECODERS, TRANSFORMERS
+from robustdepth.models.experts import EXPERTS, ExpertKind
 from robustdepth.models.layers import HE_FAN_IN, fan_in_uniform
-from robustdepth.models.vit import PATCH, STRIDE, ViTEncoder
+from robustdepth.models.vit import PATCH, STRIDE, Dinov2, ViTEncoder
 from robustdepth.types import Array
 
 HEAD_WIDTH = 32
@@ -118,12 +122,18 @@ def _decoder(width: int, model: ConfigDict, dtype: Any) -> DepthAnythingDecoder:
     return DepthAnythingDecoder(width, model.scales, model.output_stride, *depths, stride, dtype)
 
 
-for _size, _width, _encoder in (
-    ("small", 64, partial(ViTEncoder, bias=True)),
-    ("base", 128, partial(ViTEncoder, 768, heads=12, channels=(96, 192, 384, 768), bias=True)),
+_SMALL: dict[str, Any] = dict(width=384, heads=6)
+_BASE: dict[str, Any] = dict(width=768, heads=12)
+for _size, _letter, _width, _vit, _channels in (
+    ("small", "s", 64, _SMALL, (48, 96, 192, 384)),
+    ("base", "b", 128, _BASE, (96, 192, 384, 768)),
 ):
-    for _suffix, _offset in (("", AUTHORS_OFFSET), ("_hf", 0.0)):
+    for _suffix, _offset, _file in (
+        ("", AUTHORS_OFFSET, f"depth_anything_v2_vit{_letter}.pth of github.com/DepthAnything/Depth-Anything-V2"),
+        ("_hf", 0.0, f"model.safetensors of huggingface.co/depth-anything/Depth-Anything-V2-{_size.title()}-hf"),
+    ):
         _name = f"depth_anything_v2_{_size}{_suffix}"
-        TRANSFORMERS.add(_name, partial(_encoder, offset=_offset))
+        TRANSFORMERS.add(_name, partial(ViTEncoder, **_vit, channels=_channels, bias=True, offset=_offset))
         OWN_DECODERS.add(_name, partial(_decoder, _width))
         PUBLISHED.add(_name, load_vit)
+        EXPERTS.add(_name, ExpertKind(partial(Dinov2, **_vit, offset=_offset), load_vit, _file))

@@ -187,15 +187,23 @@ def test_student_takes_the_transformer_and_keeps_the_rest():
     assert report.naming == "Hugging Face"
 
 
-@pytest.mark.parametrize("naming", ["classifier", "facebookresearch"])
-def test_other_names_fill_the_same_network(naming):
+@pytest.mark.parametrize(
+    ("original", "prefix", "others"),
+    [
+        (False, "dinov2.", ("classifier.weight", "classifier.bias")),
+        (True, "", ()),
+        (True, "pretrained.", ("depth_head.projects.0.weight", "depth_head.scratch.output_conv1.bias")),
+        (False, "backbone.", ("neck.convs.0.weight", "head.conv1.weight")),
+    ],
+    ids=["classifier", "facebookresearch", "depth_anything", "depth_anything_hf"],
+)
+def test_other_names_fill_the_same_network(original, prefix, others):
     weights, expected = small_weights(), load_vit(zeros(expert()), small_weights(), "small")[0]
-    if naming == "classifier":
-        weights = {f"dinov2.{name}": value for name, value in weights.items()}
-        weights |= {"classifier.weight": np.zeros((10, 96), np.float32), "classifier.bias": np.zeros(10, np.float32)}
-    else:
+    if original:
         weights = to_original_names(weights)
         assert weights["blocks.0.attn.qkv.weight"].shape == (144, 48)
+    weights = {f"{prefix}{name}": value for name, value in weights.items()}
+    weights |= {name: np.zeros((10, 96), np.float32) for name in others}
     variables, report = load_vit(zeros(expert()), weights, "small")
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     assert report.parameters == sum(leaf.size for leaf in jax.tree.leaves(expected))
