@@ -16,12 +16,13 @@ from robustdepth.world.generate import render_examples
 
 SIZE = (64, 208)
 RANGE = 32
+SCENES = 16
 
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Batch, np.ndarray, np.ndarray]:
     """Rendered pairs on the host, and the true disparities of left and right views."""
-    batch, scene = render_examples(np.arange(3), seed=20, split="evaluation", size=SIZE, views=(STEREO,))
+    batch, scene = render_examples(np.arange(SCENES), seed=0, split="evaluation", size=SIZE, views=(STEREO,))
     target, sources, focal, baseline = map(
         np.asarray, (batch.target, batch.sources, batch.camera.focal, batch.baseline)
     )
@@ -44,24 +45,28 @@ def mirror(batch: Batch) -> Batch:
 
 
 def check_against(batch: Batch, truth: np.ndarray, visible: np.ndarray) -> None:
-    """Measured: 98% known, of these 4 to 5% off by more than 3 pixels, median error 0.24 pixels, 3% fail the check.
+    """Medians over the scenes, which differ widely.
 
-    Of what fails it 59 to 65% is off by more than a pixel, of what passes it 6 to 7%. Scenes differ: these are of one
-    seed, chosen as one for which all of it holds; of what fails the check 31 to 79% is off with others.
+    Measured on 64 scenes, median and quartiles: 99% known (96 to 99%), of these 3.6% off by more than 3 pixels (1.6 to
+    6.1%), median error 0.27 pixels (0.24 to 0.31), 2.7% fail the check (1.9 to 4.7%). Of what fails it 55% is off by
+    more than a pixel (44 to 64%), of what passes it 13% (8 to 19%).
     """
     found = add_sgm(batch, RANGE)
     assert found.disparity.dtype == np.float32
     assert found.disparity_failed.dtype == bool
-    known = found.disparity > 0
-    error = np.abs(found.disparity - truth)
-    assert np.mean(known[visible]) > 0.97
-    assert np.mean(error[known] > 3) < 0.06
-    assert np.median(error[known]) < 0.3
-    assert not np.any(found.disparity_failed & ~known)
-    failed = found.disparity_failed[known]
-    assert 0.02 < np.mean(failed) < 0.05
-    assert np.mean(error[known][failed] > 1) > 0.5
-    assert np.mean(error[known][~failed] > 1) < 0.13
+    assert not np.any(found.disparity_failed & (found.disparity == 0))
+    rows = []
+    for disparity, failed, true, seen in zip(found.disparity, found.disparity_failed, truth, visible, strict=True):
+        known, error = disparity > 0, np.abs(disparity - true)
+        kept, lost = error[known & ~failed], error[failed]
+        row = known[seen], error[known] > 3, failed[known], lost > 1, kept > 1
+        rows.append([np.median(error[known]), *(np.mean(share) for share in row)])
+    error, known, off, failed, lost_off, kept_off = np.median(rows, axis=0)
+    assert error < 0.3
+    assert known > 0.97
+    assert off < 0.06
+    assert 0.02 < failed < 0.05
+    assert lost_off > 3 * kept_off
 
 
 def test_left_targets(world):
@@ -86,13 +91,13 @@ def test_mirrored_samples(world):
 
 def test_samples_without_a_stereo_view_hold_zeros(world):
     batch, _, _ = world
-    valid = np.array([[True], [False], [True]])
+    valid = (np.arange(SCENES) != 1)[:, None]
     found = add_sgm(dataclasses.replace(batch, source_valid=valid), RANGE)
-    assert [np.any(disparity > 0) for disparity in found.disparity] == [True, False, True]
+    assert [np.any(disparity > 0) for disparity in found.disparity] == valid[:, 0].tolist()
     assert not np.any(found.disparity_failed[1])
     none = add_sgm(dataclasses.replace(batch, source_names=("next",)), RANGE)
     assert not np.any(none.disparity)
-    assert none.disparity.shape == (3, *SIZE)
+    assert none.disparity.shape == (SCENES, *SIZE)
 
 
 def test_a_sample_does_not_depend_on_its_batch_or_on_threads(world):
