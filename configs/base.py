@@ -94,7 +94,8 @@ def get_config() -> ConfigDict:
             ),
             model=dict(
                 # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0, dinov2_vits14, dinov2_vitb14,
-                # depth_anything_v2_small, depth_anything_v2_base (with their own decoder; docs/published.md)
+                # with their own decoder (docs/published.md) depth_anything_v2_small, depth_anything_v2_base,
+                # lite_mono_tiny, lite_mono_small, lite_mono, lite_mono_8m
                 encoder="resnet18",
                 normalisation="imagenet",  # of the images that ResNets see; "monodepth2": for networks trained so
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones

@@ -64,8 +64,8 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
     masks = model.get("mask_decoder", "none")  # older model files do not say
     if masks == "concatenated" and model.encoder in TRANSFORMERS:
         raise UserError(
-            f'model.mask_decoder="concatenated" is for the U-Net decoder, but model.encoder={model.encoder} has a DPT '
-            'decoder: use "loss".'
+            f'model.mask_decoder="concatenated" is for the U-Net decoder, but model.encoder={model.encoder} has '
+            'another: use "loss".'
         )
     # Full-size layers take longest, and masks need no finer grid **[ours]**.
     mask_decoder = MaskDecoder(width, max(stride, 2), dtype) if masks != "none" else None

@@ -8,7 +8,7 @@ from robustdepth.registry import Registry
 
 Encoder = Callable[..., nn.Module]  # (dtype) -> module: (image, train) -> {stride: features}
 ENCODERS: Registry[Encoder] = Registry("encoder")  # convolutional ones, with features at strides 2, 4, 8, 16 and 32
-# Image transformers, for the depth network alone, with features at 4, 8, 16 and 32; a DPT decoder follows them.
+# Encoders for the depth network alone, with features at 4, 8, 16 and 32; a DPT decoder follows those without their own.
 TRANSFORMERS: Registry[Encoder] = Registry("transformer", taken=ENCODERS)
 ENCODERS.taken = TRANSFORMERS
 # Decoders that belong to one encoder, by its name: (config.model, dtype) -> module, see `DepthNet`. Others are chosen
