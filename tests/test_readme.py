@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import DRIVE, point_at, write_clip, write_kitti_raw, write_scan
 
 SMALL = (
@@ -103,6 +103,7 @@ def test_structure_from_training_to_a_picture_of_features(site):
     assert (site / "runs" / "structure" / "features.jpg").stat().st_size > 5_000
 
 
+@takes_minutes
 def test_weather_from_training_to_a_comparison_of_models(site):
     train, corrupt, compare = commands("In bad weather")
     run(train, site)
