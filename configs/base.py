@@ -53,6 +53,8 @@ RANGES = {
     "optimizer.accumulate": "[1, 65536]",
     "log.*": "[1, 2147483647]",
     "checkpoint.*": "[1, 2147483647]",
+    "validate.every": "[1, 2147483647]",
+    "validate.count": "[0, 2147483647]",
     "health.max_skipped_in_row": "[1, 2147483647]",
     "health.restarts": "[0, 2147483647]",
     "health.min_spread": "[0, inf)",
@@ -227,6 +229,16 @@ def get_config() -> ConfigDict:
             ),
             log=dict(every=50, images_every=2_000),
             checkpoint=dict(every=2_000, keep=3),
+            validate=dict(
+                # Evaluates while training, as robustdepth.evaluate does, and keeps the best networks in WORKDIR/best.
+                # "none", or a protocol of depth in images (docs/evaluation.md): "world", "kitti_eigen", ...
+                protocol="none",
+                every=2_000,  # steps; the last step is evaluated, too
+                metric="abs_rel",  # that says which networks are the best; of those that the protocol's report has
+                count=32,  # of its frames: the first worlds, recordings at even distances; 0: all
+                data_root="",  # as for robustdepth.evaluate
+                split="",
+            ),
             health=dict(
                 max_skipped_in_row=5,
                 restarts=0,  # how often training begins again by itself when depth has surely collapsed

@@ -1,5 +1,6 @@
 """Trains and evaluates the rows of a family: python -m robustdepth.ablate --family=configs/NAME.py --output=DIR."""
 
+from functools import partial
 from typing import Any
 
 from absl import app, flags, logging
@@ -44,6 +45,7 @@ def _ablate() -> None:
     # JAX starts only once the flags are right.
     from robustdepth.evaluation.ablation import plan_evaluations, run_ablation
     from robustdepth.evaluation.run import Options
+    from robustdepth.evaluation.validation import open_validation
     from robustdepth.runtime.family import choose_rows, configs_of, load_family
     from robustdepth.training.loop import train
 
@@ -51,7 +53,9 @@ def _ablate() -> None:
     evaluations = plan_evaluations(Options(**values), flags.FLAGS.weather)
     family = load_family(flags.FLAGS.family)
     configs = configs_of(family, choose_rows(family, flags.FLAGS.rows), seeds, flags.FLAGS.set)
-    run_ablation(flags.FLAGS.output, configs, evaluations, flags.FLAGS.set, train)
+    run_ablation(
+        flags.FLAGS.output, configs, evaluations, flags.FLAGS.set, partial(train, open_validation=open_validation)
+    )
 
 
 if __name__ == "__main__":

@@ -45,9 +45,11 @@ def main(_) -> None:
 
 
 def _train() -> None:
-    from robustdepth.training.loop import train  # JAX starts only once the flags are right
+    from robustdepth.evaluation.validation import open_validation  # JAX starts only once the flags are right
+    from robustdepth.training.loop import train
 
-    train(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.profile_steps, flags.FLAGS.change)
+    values = flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.profile_steps, flags.FLAGS.change
+    train(*values, open_validation)
 
 
 def _dry_run() -> None:

@@ -34,6 +34,7 @@ def evaluate(
     *,
     alignment: str = "",
     threads: int = 4,
+    bar: bool = True,
 ) -> Result:
     """Scores a predictor and the trivial baselines on all samples; up to MAX_LEFT_OUT that cannot be read are left out.
 
@@ -42,6 +43,7 @@ def evaluate(
             one constant depth, its median (which matters only where the protocol does not align).
         alignment: overrides the protocol's alignment; the result's name then says so.
         threads: host threads that load, prepare and score beside the network.
+        bar: whether a progress bar is shown.
 
     Raises:
         UserError: more samples that cannot be read, or all, a sample without valid ground truth, ground truth of
@@ -55,7 +57,7 @@ def evaluate(
     with (
         ThreadPoolExecutor(threads) as loaders,
         ThreadPoolExecutor(threads) as scorers,
-        tqdm(total=len(samples), desc=name, unit="image") as progress,
+        tqdm(total=len(samples), desc=name, unit="image", disable=not bar) as progress,
     ):
         load = functools.partial(_load, samples, predictor)
         loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)

@@ -56,11 +56,14 @@ class Prepared(NamedTuple):
 
 
 class NetworkPredictor:
-    """A trained network, its batch sharded over all devices; a short last batch is padded and the padding dropped."""
+    """A trained network, its batch sharded over all devices of this process.
+
+    A short last batch is padded, and the padding dropped.
+    """
 
     def __init__(self, model: Any, batch_size: int = 16, flip: bool = False):
         # Images of any shape are seen one by one: they make no batch.
-        devices = jax.devices()[:1] if model.any_shape else jax.devices()
+        devices = jax.local_devices()[:1] if model.any_shape else jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
         self.sharding = NamedSharding(mesh, PartitionSpec("data"))
         replicated = jax.device_put(model.variables, NamedSharding(mesh, PartitionSpec()))

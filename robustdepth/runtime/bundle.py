@@ -7,6 +7,7 @@ installed package are not stored: loading reads them from that package again.
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -49,21 +50,49 @@ def write_bundle(weights: Weights, path: pathlib.Path) -> int:
     """
     packaged = _packaged_encoder(weights.config)
     tensors = {}
-    for name in ("depth", "pose", "segmentation", "stereo"):
-        if name in weights.params:
-            tree = {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
-            for key, value in flatten_dict(tree, sep="/").items():
-                key, value = f"{name}/{key}", np.asarray(value)
-                if key not in packaged or not np.allclose(value, packaged[key], rtol=HALF_PRECISION):
-                    tensors[key] = _stored(key, value)
-    metadata = {"config": json.dumps(weights.config.to_dict()), "step": str(weights.step)}
+    for key, value in _arrays(weights).items():
+        if key not in packaged or not np.allclose(value, packaged[key], rtol=HALF_PRECISION):
+            tensors[key] = _stored(key, value)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_bytes(safetensors.numpy.save(tensors, metadata))
+        _save(tensors, _metadata(weights), path)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot write {path} ({error}): give another --output.") from None
     return path.stat().st_size
+
+
+def write_exact_bundle(weights: Weights, path: pathlib.Path, notes: Mapping[str, str]) -> None:
+    """Writes the same networks with every number as it is, a packaged encoder's too, and notes. Raises OSError."""
+    tensors = {key: value.astype(np.float32, order="C") for key, value in _arrays(weights).items()}
+    _save(tensors, {**_metadata(weights), **notes}, path)
+
+
+def read_notes(path: pathlib.Path) -> dict[str, str]:
+    """The texts beside the networks of such a file. Raises UserError where it cannot be read."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"model file {path} is damaged or of another kind ({error}).") from None
+
+
+def _arrays(weights: Weights) -> dict[str, np.ndarray]:
+    """By their keys in the file, those of the networks that are used after training."""
+    found: dict[str, np.ndarray] = {}
+    for name in ("depth", "pose", "segmentation", "stereo"):
+        if name in weights.params:
+            tree = {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
+            found |= {f"{name}/{key}": np.asarray(value) for key, value in flatten_dict(tree, sep="/").items()}
+    return found
+
+
+def _metadata(weights: Weights) -> dict[str, str]:
+    return {"config": json.dumps(weights.config.to_dict()), "step": str(weights.step)}
+
+
+def _save(tensors: dict[str, np.ndarray], metadata: dict[str, str], path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(safetensors.numpy.save(tensors, metadata))
 
 
 def _stored(key: str, value: np.ndarray) -> np.ndarray:

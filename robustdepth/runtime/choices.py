@@ -1,11 +1,13 @@
 """What the keys of a config may be, where they name one of several things."""
 
+from robustdepth.data.benchmarks.protocol import PROTOCOLS
 from robustdepth.data.recordings.clips import RECORDINGS
 from robustdepth.models.encoder import ENCODERS, TRANSFORMERS
 from robustdepth.models.experts import EXPERTS, WORLD
 from robustdepth.models.resnet import NORMALISATIONS
 from robustdepth.models.stereo_net import STEREO_NETWORKS
 
+NO_PROTOCOL = "none"  # to validate under
 CHOICES = {
     "model.output_stride": (1, 2, 4, 8),
     "model.dtype": ("float32", "bfloat16"),
@@ -31,5 +33,6 @@ def choices() -> dict[str, tuple]:
         "model.pose_encoder": tuple(ENCODERS),
         "model.normalisation": tuple(NORMALISATIONS),
         "semantics.expert": (WORLD, *EXPERTS),
+        "validate.protocol": (NO_PROTOCOL, *PROTOCOLS),
         "stereo.network": tuple(STEREO_NETWORKS),
     }

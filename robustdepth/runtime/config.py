@@ -17,7 +17,7 @@ from robustdepth.methods.method import METHODS
 from robustdepth.models.build import build_networks
 from robustdepth.paths import expand_home
 from robustdepth.runtime.changes import CHANGEABLE
-from robustdepth.runtime.choices import choices
+from robustdepth.runtime.choices import NO_PROTOCOL, choices
 from robustdepth.runtime.experiments import provide_configs
 from robustdepth.runtime.files import replacing
 from robustdepth.runtime.length import check_length
@@ -36,7 +36,7 @@ MOVED = {
     "loss.bidirectional": "second_view.bidirectional",
 }
 # What may differ when a run goes on: it changes how the run is watched or fed, never what is computed.
-FREE = ("log", "checkpoint", "health", "data.root", "data.threads", "data.max_bad_images")
+FREE = ("log", "checkpoint", "validate", "health", "data.root", "data.threads", "data.max_bad_images")
 
 
 def check(config: ConfigDict) -> None:
@@ -71,6 +71,11 @@ def check(config: ConfigDict) -> None:
     check_stereo(config)
     check_start(config)
     check_length(config)
+    if config.validate.protocol != NO_PROTOCOL and config.task != "depth":
+        raise UserError(
+            f'config.validate.protocol="{config.validate.protocol}" judges depth, and config.task="{config.task}" '
+            f'learns none: set it to "{NO_PROTOCOL}", and follow the run with robustdepth.evaluate --watch.'
+        )
     if len(set(config.optimizer.drops)) != len(config.optimizer.drops):
         raise UserError(f"config.optimizer.drops={config.optimizer.drops}: name each fraction once.")
     build_networks(config)

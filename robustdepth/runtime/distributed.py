@@ -33,7 +33,7 @@ GRACE = 3.0  # seconds that process 0, whose end ends the others, leaves them fo
 # What the messages of collectives and of the coordination service have in common when a partner is gone.
 LOST = ("Gloo", "NCCL", "oordination", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Connection closed", "heartbeat", "Barrier")
 PACKAGES = ("robustdepth", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-OF_ONE_HOST = ("data.root", "data.threads")  # may differ between hosts: folders and cores do
+OF_ONE_HOST = ("data.root", "data.threads", "validate.data_root")  # may differ between hosts: folders and cores do
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 
 DAY = 24 * 60 * 60 * 1000  # milliseconds

@@ -29,6 +29,7 @@ from robustdepth.geometry.se3 import matrix_from_vector
 from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime.bundle import read_model
+from robustdepth.runtime.checkpoint import Weights
 from robustdepth.runtime.published import COVER
 from robustdepth.switches import learns_metres
 from robustdepth.types import METRIC, RELATIVE, Array, Camera, PyTree
@@ -142,11 +143,7 @@ def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
     weights = read_model(path, step)
     if "depth" not in weights.params:
         raise UserError(f"{path} holds no depth network, only {sorted(weights.params)}: give that of a depth training.")
-    variables = {
-        name: {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
-        for name in ("depth", "pose")
-        if name in weights.params
-    }
+    variables = _variables(weights)
     try:
         image = jax.ShapeDtypeStruct((1, *weights.config.image_size, 3), jnp.float32)
         _check_fit(build_depth_net(weights.config.model), variables["depth"], (image,), f"depth network in {path}")
@@ -158,6 +155,19 @@ def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
             f"the config in {path} describes no network ({error}): it is damaged, or of an older version."
         ) from error
     return DepthModel(weights.config, jax.device_put(variables), int(weights.step), str(path))
+
+
+def model_of(weights: Weights, path: str) -> DepthModel:
+    """Networks at hand, as `load_model` has those of a checkpoint; `path` is what they are called."""
+    return DepthModel(weights.config, jax.device_put(_variables(weights)), weights.step, path)
+
+
+def _variables(weights: Weights) -> dict[str, PyTree]:
+    return {
+        name: {"params": weights.params[name], "batch_stats": weights.stats.get(name, {})}
+        for name in ("depth", "pose")
+        if name in weights.params
+    }
 
 
 # Networks are frozen dataclasses: as static arguments, equal ones share one compilation.

@@ -21,6 +21,7 @@ from robustdepth.runtime.checkpoint import ASIDE, latest_step
 from robustdepth.runtime.distributed import PACKAGES, is_first
 from robustdepth.runtime.files import PART
 
+BEST_FILE = "best/model.safetensors"  # the networks that config.validate has chosen
 CHANGES_FILE = "changes.jsonl"  # what was changed while the run went on
 FINISHED_FILE = "finished"
 MEDIAN_FILE = "train_median.npz"  # the training set's median depth
@@ -106,7 +107,7 @@ class Workdir:
                 self.before.update_from_flattened_dict({key: there[key] for key in self._accepted if key in there})
                 check_goes_on(config, self.before, step or 0)
         elif differ := configs.differences(config, self.path, free=()):
-            for name in (MEDIAN_FILE, PARAMETERS_FILE):  # of the other config
+            for name in (MEDIAN_FILE, PARAMETERS_FILE, BEST_FILE):  # of the other config
                 (self.path / name).unlink(missing_ok=True)
             configs.write(config, self.path)
             print(f"{self.path} has no checkpoint yet: it now belongs to this config ({'; '.join(differ[:4])})")

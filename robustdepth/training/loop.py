@@ -25,6 +25,7 @@ from robustdepth.data.stream import Stream, train_stream
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import distributed, sharding
+from robustdepth.runtime.best import OpenValidation
 from robustdepth.runtime.changes import accepted_keys
 from robustdepth.runtime.checkpoint import Checkpointer
 from robustdepth.runtime.files import replacing
@@ -39,6 +40,7 @@ from robustdepth.training.progress import Progress, panels, result_picture
 from robustdepth.training.restarts import CollapsedError, Trial
 from robustdepth.training.setup import Experiment, build
 from robustdepth.training.step import StepLog
+from robustdepth.training.validation import Validator
 from robustdepth.types import Batch, TrainState
 
 PROFILE_FOLDER = "profile"
@@ -50,12 +52,14 @@ def train(
     path: str | pathlib.Path,
     profile_steps: str = "",
     change: Sequence[str] = (),
+    open_validation: OpenValidation | None = None,
 ) -> None:
     """Trains an experiment in its workdir from the newest checkpoint, or from the start, to its last step.
 
     Args:
       profile_steps: "FIRST:LAST", steps to profile; "": none.
       change: keys of `runtime.changes.CHANGEABLE` that a run which has begun takes from `config`.
+      open_validation: `evaluation.validation.open_validation`, where config.validate names a protocol.
 
     Raises:
       UserError: anything the user can mend, in one sentence.
@@ -75,8 +79,9 @@ def train(
         mesh = sharding.make_mesh(config.sharding.axis)
         sharding.check_divides(config.batch_size, mesh.size, config.optimizer.accumulate)
         distributed.together(lambda: save_median(config, workdir.path))
+        validator = distributed.together(lambda: Validator(config, workdir.path, open_validation))
         with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer, memory_errors_explained(config):
-            step = run_trials(config, workdir, mesh, checkpointer, profiled)
+            step = run_trials(config, workdir, mesh, checkpointer, profiled, validator)
         if step == config.optimizer.steps:
             workdir.finish(step)
             print(f"trained to step {step}; this process took {duration(time.monotonic() - began)}")
@@ -90,6 +95,7 @@ def run_trials(
     mesh: Mesh,
     checkpointer: Checkpointer,
     profiled: range,
+    validator: Validator,
 ) -> int:
     """Trains from the newest checkpoint, and anew where depth collapses; returns the step reached.
 
@@ -111,7 +117,7 @@ def run_trials(
             distributed.together(partial(change_run, workdir, config, trial, restored[1]))
         profiler = Profiler(profiled, workdir.path / PROFILE_FOLDER)
         progress = Progress(int(state.step), own.optimizer.steps, own.batch_size, shown)
-        parts = mesh, experiment, stream, checkpointer, profiler, progress
+        parts = mesh, experiment, stream, checkpointer, profiler, progress, validator
         try:
             return _Loop(own, workdir, *parts, trial).run(state)
         except CollapsedError as error:
@@ -181,6 +187,7 @@ class _Loop:
     checkpointer: Checkpointer
     profiler: Profiler
     progress: Progress
+    validator: Validator
     trial: Trial = dataclasses.field(default_factory=Trial)
     stop: bool = False  # set by SIGTERM, in a job of one process
     writer: MetricWriter | None = None  # of process 0
@@ -218,11 +225,11 @@ class _Loop:
                 self._after(pending)
             pending = _Done(step, log, batch)
             stops = self._stops(step)
-            ends = step == last or stops
-            if ends or step % self.config.log.every == 0 or step == first + 1:
+            ends, judged = step == last or stops, self.validator.due(step)
+            if ends or judged or step % self.config.log.every == 0 or step == first + 1:
                 values = self._after(pending)
                 pending = None
-                self._report(step, log)
+                self._report(step, log, self._validate(state, step) if judged else {})
                 if step == last or step % self.config.log.every == 0:  # whatever this run went on from
                     self.trial = self.trial.look(values, step, self.config)
             if ends or step % self.config.checkpoint.every == 0:
@@ -262,10 +269,17 @@ class _Loop:
         kept = health.save_bad_batch(batch, step, self.workdir.path) if distributed.is_first() else None
         return pathlib.Path(distributed.gather(str(kept))[0])
 
-    def _report(self, step: int, log: StepLog) -> None:
+    def _validate(self, state: TrainState, step: int) -> dict[str, float]:
+        before = self.validator.seconds
+        metrics = self.validator.run(state, step)
+        self.progress.leave_out(self.validator.seconds - before)
+        return metrics
+
+    def _report(self, step: int, log: StepLog, validated: dict[str, float]) -> None:
         if self.writer is None:
             return
         scalars, line = self.progress.report(step, self.seconds_idle)
+        scalars |= validated
         scalars["bad_images"] = self.stream.bad_images
         scalars["learning_rate"] = float(learning_rate(self.config)(step - 1))
         print(f"{line}  rate {scalars['learning_rate']:.1e}", flush=True)

@@ -37,6 +37,10 @@ class Progress:
                 self._counts[name] = self._counts.get(name, 0.0) + float(count)
         return {name: float(term.value) for name, term in terms.items()}
 
+    def leave_out(self, seconds: float) -> None:
+        """Takes time that was not spent on training out of the period's speed."""
+        self._since += seconds
+
     def report(self, step: int, seconds_waited: float) -> tuple[dict[str, float], str]:
         """The period's means and speed as scalars and as a console line; starts the next period.
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from robustdepth.runtime.best import read_best
+from robustdepth.runtime.bundle import read_model
 from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from tests.conftest import REPOSITORY, takes_minutes
 from tests.recordings import write_clip
@@ -276,6 +278,16 @@ def test_what_one_process_refuses_all_do(clip, pair):
     for process in finish(start(clip, pair, *flags, processes=2)):
         assert process.status == 2
         assert "belongs to another experiment" in process.err
+
+
+def test_one_process_keeps_the_best_networks_of_all(clip, pair, tmp_path):
+    flags = ("--config.validate.protocol=world", "--config.validate.every=3")
+    first, _ = succeed(start(clip, tmp_path / "run", *flags, processes=2))
+    assert first.out.count("validation at step") == 3  # 3, 6 and the last
+    assert read_best(tmp_path / "run").step == 6
+    best = read_model(tmp_path / "run" / "best").params["depth"]["kernel"]
+    np.testing.assert_array_equal(best, load_weights(pair, 6).params["depth"]["kernel"])
+    assert losses(tmp_path / "run") == losses(pair)
 
 
 def test_a_finished_run_is_extended_by_all_processes_or_by_none(clip, pair, tmp_path):

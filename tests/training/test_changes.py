@@ -4,25 +4,18 @@ import json
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from robustdepth.data.stream import train_stream
 from robustdepth.errors import UserError
-from robustdepth.methods.method import Aux
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.checkpoint import committed_steps, load_weights
 from robustdepth.training import loop
-from robustdepth.training.optimizer import make_optimizer
-from robustdepth.training.setup import Experiment, make_state
-from robustdepth.training.step import make_step
-from robustdepth.types import Term
-from tests.recordings import write_clip
-from tests.tiny import tiny_config
+from tests.toy_training import RATE, toy_config, use_toy
 
 pytestmark = pytest.mark.usefixtures("compiled_for_real")
-STEPS, RATE = 4, 0.2
+STEPS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -33,42 +26,14 @@ def optax_promotes_types():
 
 
 @pytest.fixture
-def seen() -> list[list[int]]:
+def seen(monkeypatch) -> list[list[int]]:
     """The examples of every batch that was trained on."""
-    return []
+    return use_toy(monkeypatch)
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch, seen):
-    """A training of one kernel on a clip of nine examples, with the real optimiser, data and checkpoints."""
-    write_clip(tmp_path / "clip", count=9)
-
-    def build(config, mesh) -> Experiment:
-        def loss(params, stats, batch, key, step):
-            error = batch.target.astype(jnp.float32) / 255.0 @ params["depth"]["kernel"]
-            return jnp.mean(jnp.square(error - 1.0)), Aux(stats, {"toy": Term(jnp.ones(()), jnp.ones(()))}, {}, {})
-
-        optimizer = make_optimizer(config)
-        jitted = jax.jit(make_step(config, loss, optimizer))
-
-        def initial_state():
-            return make_state(config, {"depth": {"params": {"kernel": jnp.zeros(3)}}}, optimizer)
-
-        def step(state, batch):
-            seen.append(np.asarray(batch.index).tolist())
-            return jitted(state, batch)
-
-        return Experiment(jax.eval_shape(initial_state), initial_state, step)
-
-    monkeypatch.setattr(loop, "build", build)
-    monkeypatch.setattr(loop, "save_median", lambda *_: None)  # renders for longer than all else takes
-    monkeypatch.setattr(loop.sharding, "check_divides", lambda *_: None)  # eight devices, and batches of 4
-    monkeypatch.setattr(loop.sharding, "put_batch", lambda batch, *_: batch)
-    config = tiny_config(("previous", "next"), STEPS)
-    config.data.update(name="frames", root=str(tmp_path / "clip"), world_share=0.0, threads=1)
-    config.optimizer.update(learning_rate=RATE, warmup_steps=0, schedule="cosine")
-    config.batch_size, config.checkpoint.every, config.checkpoint.keep = 4, 2, 9
-    return config
+def config(tmp_path, seen):
+    return toy_config(tmp_path, STEPS)
 
 
 def rows(workdir) -> list[dict]:
