@@ -1,4 +1,4 @@
-"""One command for all: robustdepth train|evaluate|predict|prepare|sample|export|ablate, each as python -m runs it."""
+"""One command for all: robustdepth train|evaluate|predict|..., each of COMMANDS as python -m runs it."""
 
 import runpy
 import sys
@@ -13,6 +13,7 @@ COMMANDS = {
     "sample": "pictures of rendered worlds, textures and weather",
     "export": "a trained network as one file",
     "ablate": "trains and evaluates the rows of a family of experiments",
+    "demo": "a page to play with, in the browser",
 }
 
 

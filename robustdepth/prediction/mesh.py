@@ -79,7 +79,14 @@ def write_glb(
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=picture, metallicFactor=0.0, roughnessFactor=1.0)
     visual = trimesh.visual.TextureVisuals(uv=where, material=material)
     mesh = trimesh.Trimesh(points, faces.reshape(-1, 3), visual=visual, process=False)
-    path.write_bytes(mesh.export(file_type="glb"))
+    path.write_bytes(mesh.export(file_type="glb", tree_postprocessor=_unlit))
+
+
+def _unlit(tree: dict[str, Any]) -> None:
+    """Tells viewers to add no light of their own: the picture's colours have its light already."""
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
+    tree["extensionsUsed"] = ["KHR_materials_unlit"]
 
 
 def import_trimesh() -> Any:

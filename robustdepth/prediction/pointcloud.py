@@ -28,8 +28,13 @@ def camera_from_field_of_view(degrees: float, size: tuple[int, int]) -> Camera:
 def camera_from_focal_length(millimetres: float, size: tuple[int, ...]) -> Camera:
     """A camera by its focal length in mm of 35 mm film, whose diagonal (36x24 mm) is taken for that of the image."""
     height, width = size
-    pixels = millimetres * math.hypot(width, height) / math.hypot(36, 24)
+    pixels = millimetres / focal_length(1.0, size)
     return make_camera(pixels, pixels, (width - 1) / 2, (height - 1) / 2, (height, width))
+
+
+def focal_length(pixels: float, size: tuple[int, ...]) -> float:
+    """A focal length in mm of 35 mm film, of the same angle over the diagonal as `pixels` for images of this size."""
+    return pixels * math.hypot(36, 24) / math.hypot(*size)
 
 
 def describe_focal_length(millimetres: float, camera: Camera) -> str:

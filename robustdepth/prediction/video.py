@@ -13,16 +13,21 @@ from robustdepth.errors import UserError
 
 FALLBACK_RATE = 25.0  # frames per second where a file does not say
 SLOWEST = 0.1  # frames per second
+CODECS = {".mp4": "mp4v", ".webm": "VP80"}
 
 
 class VideoWriter:
-    """Writes RGB frames of one size to an .mp4 (MPEG-4). Raises UserError where it cannot be opened."""
+    """Writes RGB frames of one size to an .mp4 (MPEG-4) or a .webm (VP8, which browsers play).
+
+    Raises UserError where it cannot be opened.
+    """
 
     def __init__(self, path: pathlib.Path, rate: float, size: tuple[int, int]):
         """A `rate` of 0 is an unknown one."""
         height, width = size
         shown = writable_rate(rate or FALLBACK_RATE)
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), shown, (width, height))
+        codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
+        self._writer = cv2.VideoWriter(str(path), codec, shown, (width, height))
         if not self._writer.isOpened():
             raise UserError(f"no video can be written to {path}: check the folder's permissions and free space.")
 

@@ -98,6 +98,8 @@ def test_a_glb_file_holds_the_surface_and_its_picture(tmp_path):
     content, arrays, picture = read_glb(tmp_path / "a.glb")
     assert content["asset"]["version"] == "2.0"
     assert content["images"][0]["mimeType"] == "image/jpeg"
+    assert "KHR_materials_unlit" in content["materials"][0]["extensions"]  # the picture has light of its own
+    assert content["extensionsUsed"] == ["KHR_materials_unlit"]
     assert picture.startswith(b"\xff\xd8")
     assert len(arrays["faces"]) == 2 * 19 * 29
     np.testing.assert_allclose(arrays["points"][:, 2], -4)  # looking along -z
