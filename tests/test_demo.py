@@ -42,12 +42,16 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A page with two made-up networks of known depth, the second of another size."""
+    """A page with two made-up networks of known depth, the second of another size; its server asks no other machine."""
     pytest.importorskip("gradio", reason="gradio is not installed")
     pytest.importorskip("trimesh", reason="trimesh is not installed")
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", os.environ.copy())
+        asked, find = [], socket.getaddrinfo
+        patch.setattr(
+            socket, "getaddrinfo", lambda host, *rest, **more: asked.append(host) or find(host, *rest, **more)
+        )
         gradio = demo.import_gradio(str(folder))
         models = {"small": Predictor(red_model(SIZE)), "smaller": Predictor(red_model((16, 32)))}
         page = demo.build_page(gradio, models, folder)
@@ -55,6 +59,7 @@ def address(tmp_path_factory):
         page.launch(server_name="127.0.0.1", server_port=port, **demo.OFFLINE | {"max_file_size": 10**6})
         yield f"http://127.0.0.1:{port}"
         page.close()
+        assert set(asked) == {"127.0.0.1"}  # its own start does
 
 
 class User:
