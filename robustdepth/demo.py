@@ -50,25 +50,23 @@ def _serve(checkpoints: list[str], host: str, port: int) -> None:
 
         models = {path: Predictor.from_checkpoint(path) for path in checkpoints}
         page = build_page(gradio, models, pathlib.Path(folder))
-        try:
-            page.launch(server_name=host, server_port=port, **OFFLINE)
-        except OSError:
-            raise UserError(
-                f"cannot listen on {host}:{port}: another program has that port, or it may not be opened; give another "
-                "--port."
-            ) from None
+        launch(page, host, port)
         print(f"http://{host}:{port} shows the page, until Ctrl-C.", flush=True)
         page.block_thread()
 
 
-OFFLINE: dict[str, Any] = dict(
-    share=False,
-    ssr_mode=False,
-    quiet=True,
-    prevent_thread_lock=True,
-    footer_links=[],
-    max_file_size=LARGEST_FILE * 10**6,
-)
+def launch(page: Any, host: str, port: int, largest_file: int = LARGEST_FILE * 10**6) -> None:
+    """Serves the page from other threads. Raises UserError where the port cannot be had."""
+    alone = dict(share=False, ssr_mode=False, footer_links=[], quiet=True, prevent_thread_lock=True)
+    try:
+        page.launch(server_name=host, server_port=port, max_file_size=largest_file, **alone)
+    except OSError:
+        raise UserError(
+            f"cannot listen on {host}:{port}: another program has that port, or it may not be opened; give another "
+            "--port."
+        ) from None
+    except ValueError:  # gradio gives up asking its own page after 3 s, which a busy machine may need; it is served
+        logging.warning("The page answers slowly: the machine is busy, or a proxy stands before %s.", host)
 
 
 def import_gradio(folder: str) -> Any:

@@ -56,7 +56,7 @@ def address(tmp_path_factory):
         models = {"small": Predictor(red_model(SIZE)), "smaller": Predictor(red_model((16, 32)))}
         page = demo.build_page(gradio, models, folder)
         port = free_port()
-        page.launch(server_name="127.0.0.1", server_port=port, **demo.OFFLINE | {"max_file_size": 10**6})
+        demo.launch(page, "127.0.0.1", port, largest_file=10**6)
         yield f"http://127.0.0.1:{port}"
         page.close()
         assert set(asked) == {"127.0.0.1"}  # its own start does
