@@ -174,7 +174,7 @@ def _results(
     from robustdepth.prediction.conditioned import compare, describe_colors, read_footage, write_film
 
     footage, is_clear = read_footage(path), condition == CLEAR
-    frames = compare(predictor, footage, () if is_clear else parse(condition), 0.0 if is_clear else severity)
+    frames = compare(predictor, footage, () if is_clear else parse(condition), 0.0 if is_clear else float(severity))
     first = next(frames)
     shown = ColorRange.of(first.clear.inverse_depth)
     words = "choose a condition to see what it does." if is_clear else f"{first.words()}."
