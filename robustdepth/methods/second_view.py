@@ -1,10 +1,11 @@
 """A second, harder view of the target and what its depth must obey (METHOD.md 2.3 and 2.4).
 
 The same depth network sees the target twice: clear, and changed in a way that keeps its depth, by weather (section 4)
-or in its texture (section 2). With D the clear depth, D~ the changed view's, sg the stop-gradient, pe as in the base:
+or in its texture (section 2). With D the clear depth, D~ the changed view's, sg the stop-gradient, E the base's error
+of a pixel, auto-mask included (METHOD.md 1.3):
 
     NAME_photometric = the base's photometric loss of D~: clean sources, clean target, sg of the clean motions
-    NAME_consistency = mean_k mean (m |log D~ - sg log D| + (1 - m) |sg log D~ - log D|) / 2^k,  m = 1[pe(D) <= pe(D~)]
+    NAME_consistency = mean_k mean (m |log D~ - sg log D| + (1 - m) |sg log D~ - log D|) / 2^k,  m = 1[E(D) <= E(D~)]
 
 **[ours]**, after Robust-Depth (Saunders et al., ICCV 2023), where clear and adverse depth teach each other.
 """
@@ -76,7 +77,7 @@ def pseudo_supervision(
 ) -> Term:
     """mean m |log D~ - sg log D| + mean (1 - m) |sg log D~ - log D|, divided by 2^k at scale k, mean over scales.
 
-    D is the depth of the first view and D~ that of the second. Where m = 1[pe(D) <= pe(D~)] the first teaches the
+    D is the depth of the first view and D~ that of the second. Where m = 1[E(D) <= E(D~)] the first teaches the
     second, elsewhere the second the first. One m serves all scales: the finest depth's, shrunk to the scale's size.
     """
     total = jnp.float32(0.0)
