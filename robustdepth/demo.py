@@ -7,7 +7,9 @@ import itertools
 import os
 import pathlib
 import random
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ from robustdepth.runtime.compilation_cache import keep_compiled
 CLEAR = "clear"
 BOTH = ("rain+night", "fog+dusk")
 LARGEST_FILE = 100  # MB
+KEPT = 3600.0  # seconds that results stay on the disk
 INTRODUCTION = """# robustdepth
 Depth from one camera, and what weather does to it. Everything stays on this machine."""
 FIRST = "Drop a picture or a short video on the left, or render a street. The first one of each kind takes longest."
@@ -94,7 +97,7 @@ def build_page(gradio: Any, models: Mapping[str, Any], folder: pathlib.Path) -> 
     """
     from robustdepth.conditions.spec import CONDITIONS
 
-    with gradio.Blocks(title="robustdepth", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gradio.Blocks(title="robustdepth", analytics_enabled=False, delete_cache=(int(KEPT), int(KEPT))) as page:
         gradio.Markdown(INTRODUCTION)
         with gradio.Row():
             with gradio.Column(scale=1, min_width=280):
@@ -117,17 +120,22 @@ def build_page(gradio: Any, models: Mapping[str, Any], folder: pathlib.Path) -> 
                     label="Film: picture, depth and difference", height=480, visible=False, interactive=False, loop=True
                 )
 
-        def run(*given: Any) -> Iterator[list[Any]]:
-            for *pictures, path in show(models, folder, *given):
-                yield [*pictures, gradio.Video(path, visible=path is not None)]
-
-        gradio.on(
-            [file.change, model.change, condition.change, severity.change],
-            run,
-            [file, model, condition, severity],
-            [message, picture, depth, difference, surface, film],
+        # Plain functions one after the other: gradio shows no 3D view that comes from a generator.
+        given = [file, model, condition, severity]
+        events = [file.change, model.change, condition.change, severity.change]
+        seen = gradio.on(
+            events,
+            functools.partial(show, models, folder),
+            given,
+            [message, picture, depth, difference, surface],
             trigger_mode="always_last",
         )
+
+        def run(*given: Any) -> Any:
+            path = make_film(models, folder, *given)
+            return gradio.Video(path, visible=path is not None)
+
+        seen.then(run, given, film, trigger_mode="always_last")
         street.click(functools.partial(_street, folder), None, file)
     return page
 
@@ -148,45 +156,72 @@ def _street(folder: pathlib.Path) -> str:
 
 def show(
     models: Mapping[str, Any], folder: pathlib.Path, file: str | None, model: str, condition: str, severity: float
-) -> Iterator[tuple[Any, ...]]:
-    """What the page shows for a file: a sentence, pictures, depths, difference, surface and film; of a video twice,
-    at first without the film.
+) -> tuple[Any, ...]:
+    """What the page shows of a file, or of a video's first frame: sentence, pictures, depths, difference, surface.
 
     The sentence alone where the file cannot be used.
     """
-    if file is None:
-        yield FIRST, *EMPTY
-        return
-    try:
-        yield from _results(models[model], folder, pathlib.Path(file), condition, severity)
-    except UserError as error:
-        yield f"**This file cannot be used:** {error}", *EMPTY
-
-
-EMPTY = (None,) * 5
-
-
-def _results(
-    predictor: Any, folder: pathlib.Path, path: pathlib.Path, condition: str, severity: float
-) -> Iterator[tuple[Any, ...]]:
-    from robustdepth.conditions.spec import parse
     from robustdepth.imaging.colormap import ColorRange
-    from robustdepth.prediction.conditioned import compare, describe_colors, read_footage, write_film
+    from robustdepth.prediction.conditioned import describe_colors, read_footage
 
-    footage, is_clear = read_footage(path), condition == CLEAR
-    frames = compare(predictor, footage, () if is_clear else parse(condition), 0.0 if is_clear else float(severity))
-    first = next(frames)
-    shown = ColorRange.of(first.clear.inverse_depth)
+    if file is None:
+        return FIRST, *EMPTY
+    try:
+        footage = read_footage(pathlib.Path(file))
+        first = next(_frames(models[model], footage, condition, severity))
+    except UserError as error:
+        return f"**This file cannot be used:** {error}", *EMPTY
+    shown, is_clear = ColorRange.of(first.clear.inverse_depth), condition == CLEAR
     words = "choose a condition to see what it does." if is_clear else f"{first.words()}."
     words = f"**{condition}**: {words}\n\n{describe_colors(first.clear, shown)}; {'; '.join(footage.notes)}."
-    pictures = (first.original, first.image), first.colors(shown), None if is_clear else first.difference()
-    with tempfile.TemporaryDirectory(dir=folder) as place:  # the page copies what it shows
-        surface, film = pathlib.Path(place, "surface.glb"), pathlib.Path(place, "film.webm")
+    surface: pathlib.Path | None = _new_folder(folder) / "surface.glb"
+    try:
         first.write_surface(surface)
-        yield words, *pictures, str(surface), None
-        if footage.rate:
-            write_film(film, itertools.chain([first], frames), footage.rate, shown)
-            yield words, *pictures, str(surface), str(film)
+    except UserError:  # depth jumps everywhere, and no surface is left
+        surface = None
+    difference = None if is_clear else first.difference()
+    return words, (first.original, first.image), first.colors(shown), difference, surface and str(surface)
+
+
+EMPTY = (None,) * 4
+
+
+def make_film(
+    models: Mapping[str, Any], folder: pathlib.Path, file: str | None, model: str, condition: str, severity: float
+) -> str | None:
+    """The film of a video; None of a picture, and of a file that cannot be used."""
+    from robustdepth.imaging.colormap import ColorRange
+    from robustdepth.prediction.conditioned import read_footage, write_film
+
+    try:
+        footage = read_footage(pathlib.Path(file)) if file else None
+        if footage is None or not footage.rate:
+            return None
+        frames = _frames(models[model], footage, condition, severity)
+        first = next(frames)
+        film = _new_folder(folder) / "film.webm"
+        shown = ColorRange.of(first.clear.inverse_depth)
+        write_film(film, itertools.chain([first], frames), footage.rate, shown)
+    except UserError:
+        return None  # `show` has said why
+    return str(film)
+
+
+def _frames(predictor: Any, footage: Any, condition: str, severity: float) -> Iterator[Any]:
+    from robustdepth.conditions.spec import parse
+    from robustdepth.prediction.conditioned import compare
+
+    if condition == CLEAR:
+        return compare(predictor, footage, (), 0.0)
+    return compare(predictor, footage, parse(condition), float(severity))
+
+
+def _new_folder(folder: pathlib.Path) -> pathlib.Path:
+    """A folder for results inside `folder`; those of more than an hour ago are removed."""
+    for old in folder.glob("result-*"):
+        if time.time() - old.stat().st_mtime > KEPT:
+            shutil.rmtree(old, ignore_errors=True)
+    return pathlib.Path(tempfile.mkdtemp(prefix="result-", dir=folder))
 
 
 if __name__ == "__main__":

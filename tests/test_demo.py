@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.made_up_model import red_model
 from tests.prediction_files import SIZE, red, save, save_video
 
+pytestmark = pytest.mark.filterwarnings("default")  # gradio runs here, with warnings of its own
 CHROMIUM = pathlib.Path("/usr/bin/chromium")
 WAIT = 300_000  # ms; a busy machine
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # 3D views without a GPU
