@@ -1,5 +1,6 @@
 """Validation while training: what the networks of a step reach under a protocol, and the best ones kept."""
 
+import math
 import pathlib
 import time
 
@@ -89,7 +90,7 @@ class Validator:
         return metrics
 
     def _is_better(self, new: Best) -> bool:
-        if self._best is None:
+        if self._best is None or math.isnan(self._best.value):
             return True
         assert self._validation is not None
         higher = self._validation.higher_is_better

@@ -110,6 +110,13 @@ def test_a_metric_of_which_more_is_better_and_averaged_networks(tmp_path):
     assert open_validation_metric("world", "delta1", tmp_path).higher_is_better
 
 
+def test_any_number_is_better_than_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(SCORES, 1, float("nan"))
+    run_steps(validated(tiny_config()), tmp_path, (1,))
+    run_steps(validated(tiny_config()), tmp_path, (6,))  # a new process, which reads what is known
+    assert (read_best(tmp_path).step, read_best(tmp_path).value) == (6, 0.6)
+
+
 def save_blank_median(workdir) -> None:
     np.savez(workdir / "train_median.npz", depth=np.full((4, 8), 20.0, np.float32))
 
