@@ -46,11 +46,11 @@ def illumination(image: Float[Array, "batch height width 3"], method: str) -> Fl
     Raises:
       UserError: an unknown method.
     """
-    if method not in METHODS:
-        raise UserError(f'unknown illumination estimate "{method}": {nearest(method, METHODS)}')
+    if method not in ESTIMATES:
+        raise UserError(f'unknown illumination estimate "{method}": {nearest(method, ESTIMATES)}')
     planes = to_planes(lax.stop_gradient(image))
     brightest = jnp.maximum(jnp.maximum(planes[:, 0], planes[:, 1]), planes[:, 2])
-    light = METHODS[method](planes, brightest, image.shape[1] / ROWS)
+    light = ESTIMATES[method](planes, brightest, image.shape[1] / ROWS)
     return jnp.clip(light, DARKEST, 1.0)[..., None]
 
 
@@ -67,7 +67,7 @@ def _total_variation(_: Array, brightest: Array, scale: float) -> Array:
     return total_variation_filter(brightest, WEIGHT * scale, ITERATIONS)
 
 
-METHODS: dict[str, Callable[[Array, Array, float], Array]] = {
+ESTIMATES: dict[str, Callable[[Array, Array, float], Array]] = {
     "guided": _guided,
     "multi_scale": _multi_scale,
     "total_variation": _total_variation,

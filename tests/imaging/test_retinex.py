@@ -10,10 +10,10 @@ from skimage.restoration import denoise_tv_chambolle
 from robustdepth.errors import UserError
 from robustdepth.imaging.filters import box_filter, gaussian_filter, guided_filter, total_variation_filter
 from robustdepth.imaging.resize import resize_image
-from robustdepth.imaging.retinex import METHODS, decompose, illumination, recompose
+from robustdepth.imaging.retinex import ESTIMATES, decompose, illumination, recompose
 
 DRAW = np.random.default_rng(7)
-METHOD_NAMES = tuple(METHODS)
+METHOD_NAMES = tuple(ESTIMATES)
 split = jax.jit(decompose, static_argnums=1)
 
 
