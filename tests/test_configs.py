@@ -25,6 +25,14 @@ from tests.tiny import random_batch, shrink
 NAMES = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
 GOLDEN = REPOSITORY / "tests" / "golden"
 LARGE = ("kitti_structure_resnet18", "kitti_structure_selective_resnet50", "kitti_structure_vits")  # minutes to compile
+# At the tests' size their step has the terms of another one's, which is taken.
+ALIKE = {
+    "real_clip": "base",
+    "real_clip_structure": "world_structure",
+    "kitti_weather_resnet18": "world_weather",
+    "kitti_selective_resnet18": "kitti_selective_resnet50",
+    "world_stereo_teacher_fine": "world_stereo_teacher",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +81,16 @@ def test_step_of_a_large_config_can_be_traced(name):
     assert {"photometric", "texture_consistency", "semantics_edge"} <= wanted
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=takes_minutes if n in LARGE else ()) for n in NAMES])
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_is_not_taken_is_like_what_is(name):
+    ours, others = (
+        {term for term, weight in shrunken(n).loss.items() if weight_at(weight, jnp.int32(10**6))}
+        for n in (name, ALIKE[name])
+    )
+    assert ours <= others
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=takes_minutes if n in (*LARGE, *ALIKE) else ()) for n in NAMES])
 def test_config_can_be_run_and_takes_a_step(name):
     config, mesh = shrunken(name), one_device()
     experiment = build(config, mesh)
