@@ -35,7 +35,7 @@ def test_what_the_command_does_not_know_is_refused(tmp_path, monkeypatch):
         ((), "sgbm", "--method=sgbm is neither"),
         (("--height=48",), "sgm", "give both --height and --width"),
         (("--max_disparity=300",), "sgm", "between 1 and 255 pixels"),
-        (("--max_disparity=64",), str(tmp_path), "is for --method=sgm"),
+        (("--max_disparity=64",), str(tmp_path), "is for sgm and depth:"),
     ):
         with pytest.raises(UserError, match=message):
             run_proxies(monkeypatch, tmp_path / "clip", tmp_path / "out", *arguments, method=method)
