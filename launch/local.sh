@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Trains on this machine with the training command's own flags; from the repository's root:
+# Trains on this machine with the training command's own flags, or evaluates with those of the evaluation; from the
+# repository's root:
 #
 #   launch/local.sh --config=configs/world_quickstart.py --workdir=runs/quickstart [--config.batch_size=16 ...]
+#   launch/local.sh evaluate --workdir=runs/quickstart --protocols=world --output=runs/quickstart/eval
 #
 # SIGTERM and SIGINT are passed on, so that training saves and ends. The exit status is 0 only once the run is finished,
 # 75 where it was stopped before: whoever started this may start it again.
@@ -13,11 +15,16 @@ processes=${PROCESSES:-1}
 port=${PORT:-55527}
 stopped_early=75 # EX_TEMPFAIL of sysexits.h
 
+command=train
+if [[ ${1:-} == evaluate ]]; then
+  command=evaluate
+  shift
+fi
 workdir=
 for flag in "$@"; do
   case $flag in --workdir=*) workdir=${flag#--workdir=} ;; esac
 done
-if [[ -z $workdir ]]; then
+if [[ -z $workdir && $command == train ]]; then
   echo "error: no --workdir=DIR among the flags; give the training command's flags to $0." >&2
   exit 2
 fi
@@ -30,11 +37,11 @@ pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
 
 if ((processes == 1)); then
-  "$python" -m robustdepth.train "$@" &
+  "$python" -m "robustdepth.$command" "$@" &
   pids=($!)
 else
   for ((i = 0; i < processes; i++)); do
-    CUDA_VISIBLE_DEVICES=$i "$python" -m robustdepth.train "$@" --distributed=explicit \
+    CUDA_VISIBLE_DEVICES=$i "$python" -m "robustdepth.$command" "$@" --distributed=explicit \
       --coordinator="localhost:$port" --processes="$processes" --process="$i" &
     pids+=($!)
   done
@@ -45,7 +52,7 @@ for pid in "${pids[@]}"; do
   while kill -0 "$pid" 2>/dev/null; do wait "$pid"; done # a signal ends `wait` early
   wait "$pid" || status=$?
 done
-if ((status == 0)) && [[ ! -e $workdir/finished ]]; then
+if ((status == 0)) && [[ $command == train && ! -e $workdir/finished ]]; then
   exit "$stopped_early"
 fi
 exit "$status"

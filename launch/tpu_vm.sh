@@ -3,13 +3,14 @@
 #
 #   launch/tpu_vm.sh setup NAME ZONE                 copies this revision there and installs it
 #   launch/tpu_vm.sh train NAME ZONE FLAGS           the training command's own flags; --workdir on a folder all hosts see
-#   launch/tpu_vm.sh stop  NAME ZONE                 training saves and ends
+#   launch/tpu_vm.sh evaluate NAME ZONE FLAGS        the evaluation command's own flags
+#   launch/tpu_vm.sh stop  NAME ZONE                 training saves and ends, an evaluation ends
 #
 # `train` again goes on from the newest checkpoint. Arguments for gcloud, such as --project=ID, stand in GCLOUD_FLAGS.
 set -euo pipefail
 
 usage() {
-  sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
@@ -31,13 +32,14 @@ setup)
   everywhere 'rm -rf robustdepth && mkdir robustdepth && tar -xzf robustdepth.tar.gz -C robustdepth && cd robustdepth &&
     python3 -m venv .venv && .venv/bin/pip install --quiet -c constraints.txt -e ".[tpu]"'
   ;;
-train)
+train | evaluate)
   (($# >= 1)) || usage
+  [[ $action == train ]] && word='' || word='evaluate '
   printf -v flags '%q ' "$@" # as one line for the shell on the other side
-  everywhere "cd robustdepth && PYTHON=.venv/bin/python launch/local.sh --distributed=tpu $flags"
+  everywhere "cd robustdepth && PYTHON=.venv/bin/python launch/local.sh $word--distributed=tpu $flags"
   ;;
 stop)
-  everywhere "pkill -TERM --full 'robustdepth[.]train' || true"
+  everywhere "pkill -TERM --full 'robustdepth[.](train|evaluate)' || true"
   ;;
 *) usage ;;
 esac

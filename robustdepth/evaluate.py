@@ -1,13 +1,16 @@
 """Evaluates depth under protocols: python -m robustdepth.evaluate --workdir=DIR --protocols=world --output=DIR."""
 
 import dataclasses
+import signal
 from typing import Any
 
 from absl import app, flags, logging
 
 from robustdepth.errors import UserError
 from robustdepth.paths import command_line
-from robustdepth.runtime.distributed_flags import run_on_first
+from robustdepth.runtime.distributed_flags import run_in_job
+
+OTHER_FLAGS = ("workdir", "checkpoint", "output", "overwrite", "watch", "suite", "models", "splits")  # than Options has
 
 
 def define_flags() -> None:
@@ -26,7 +29,7 @@ def define_flags() -> None:
     flags.DEFINE_string("sequence", "", "Odometry sequence, for example 09.")
     flags.DEFINE_string("alignment", "", "Overrides the protocol's: none, median or least_squares.")
     flags.DEFINE_bool("flip", False, "Average with the prediction of the mirrored image (post-processing).")
-    flags.DEFINE_integer("batch_size", 16, "Images per call of the network, over all devices.")
+    flags.DEFINE_integer("batch_size", 16, "Images per call of the network, over all devices of a process.")
     flags.DEFINE_string("predictions", "", "Predictions made elsewhere: .npy, .npz or a folder of maps.")
     flags.DEFINE_enum("predictions_kind", "depth", ["depth", "inverse_depth"], "What those predictions hold.")
     flags.DEFINE_string("weather", "", "Frames under rendered conditions: fog, rain+night(0.5-1.0).")
@@ -44,7 +47,7 @@ def define_flags() -> None:
 def main(_) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
-    run_on_first(_evaluate)
+    run_in_job(_evaluate)
 
 
 def _evaluate() -> None:
@@ -65,6 +68,7 @@ def _evaluate() -> None:
     from robustdepth.evaluation.suite.run import run_suite
     from robustdepth.evaluation.watch import watch
 
+    _check_same()
     values: dict[str, Any] = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Options)}
     if flags.FLAGS.suite and not values["protocols"]:
         values["protocols"] = list(PROTOCOLS)
@@ -78,6 +82,20 @@ def _evaluate() -> None:
         watch(flags.FLAGS.workdir, flags.FLAGS.output, options)
     else:
         run_evaluation(model, flags.FLAGS.output, options, flags.FLAGS.overwrite)
+
+
+def _check_same() -> None:
+    """Raises UserError on all processes of a job where they were started with different flags."""
+    import jax
+
+    from robustdepth.evaluation.run import Options
+    from robustdepth.runtime import distributed
+
+    if jax.process_count() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends the process; JAX would hold it back, for checkpoints
+    of_one_host = {"data_root", "data_roots"}  # folders may differ between hosts
+    names = {field.name for field in dataclasses.fields(Options)} | set(OTHER_FLAGS)
+    distributed.check_same({f"--{name}": flags.FLAGS[name].value for name in names - of_one_host})
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def flags_by_user() -> dict[str, list[str]]:
             if flag.startswith("config."):
                 found["config"].append(flag.removeprefix("config."))
             else:
-                found["train" if user[1] in TRAINS else "evaluate"].append(flag)
+                trains = user[1] in TRAINS and not user[2].startswith(" evaluate ")
+                found["train" if trains else "evaluate"].append(flag)
     return found
 
 
@@ -249,6 +250,16 @@ def test_local_ends_with_zero_only_once_the_run_is_finished(fake_python, tmp_pat
     assert (tmp_path / "calls").read_text() == f"-m robustdepth.train --workdir={tmp_path} --config.a=b c\n"
 
 
+@pytest.mark.parametrize("status", [0, 2])
+def test_local_evaluates_with_the_status_of_the_evaluation(fake_python, tmp_path, status):
+    process = local(fake_python, "evaluate", "--workdir=w", "--output=o", DO=f"exit {status}", PROCESSES="2", PORT="9")
+    process.communicate(timeout=60)
+    assert process.returncode == status
+    common = "-m robustdepth.evaluate --workdir=w --output=o --distributed=explicit --coordinator=localhost:9"
+    lines = [f"{common} --processes=2 --process={i}" for i in (0, 1)]
+    assert sorted((tmp_path / "calls").read_text().splitlines()) == lines
+
+
 def test_local_hands_sigterm_on_to_every_process_and_waits_for_them(fake_python, tmp_path):
     action = 'trap "echo saved >> $RUN/calls; exit 0" TERM; echo ready >> $RUN/calls; while :; do sleep 0.05; done'
     process = local(fake_python, f"--workdir={tmp_path}", DO=action, RUN=str(tmp_path), PROCESSES="2", PORT="1234")
@@ -291,6 +302,9 @@ def test_tpu_hosts_get_the_flags_as_they_were_given(tmp_path):
     start, given = command.removeprefix("--command=").split("launch/local.sh ")
     assert start == "cd robustdepth && PYTHON=.venv/bin/python "
     assert shlex.split(given) == ["--distributed=tpu", *flags]
+    subprocess.run([LAUNCH / "tpu_vm.sh", "evaluate", "pod", "z", "--output=o"], env=variables, check=True, timeout=60)
+    given = (tmp_path / "words").read_text().split("launch/local.sh ")[1]
+    assert shlex.split(given) == ["evaluate", "--distributed=tpu", "--output=o"]
     done = subprocess.run([LAUNCH / "tpu_vm.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "launch/tpu_vm.sh setup NAME ZONE" in done.stderr

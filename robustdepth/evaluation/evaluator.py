@@ -1,4 +1,7 @@
-"""One protocol over its samples: host threads read, resize and score while the devices predict."""
+"""One protocol over its samples: host threads read, resize and score while the devices predict.
+
+Of a job of several processes each does its share of the samples; all of them have the result.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import collections
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -21,9 +24,13 @@ from robustdepth.evaluation.predictors import Predictor
 from robustdepth.evaluation.protocols import Protocol, resolve_alignment
 from robustdepth.evaluation.result import LeftOut, Metrics, Result, mean_metrics
 from robustdepth.evaluation.samples import Samples
+from robustdepth.runtime import distributed
+from robustdepth.runtime.distributed import is_first
 from robustdepth.types import EvalSample
 
 MAX_LEFT_OUT = 16  # samples that cannot be read
+# Of samples that the network sees at once: name and metrics of each, and those that cannot be read.
+_Block = tuple[list[tuple[str, dict[str, Metrics]]], list[LeftOut]]
 
 
 def evaluate(
@@ -52,24 +59,22 @@ def evaluate(
     rule, name = resolve_alignment(protocol, predictor.scale, alignment)
     baselines = _baselines(median_map)
     score = functools.partial(_score, protocol, rule, baselines)
-    started, network_seconds, scored = time.perf_counter(), 0.0, []
-    left_out: list[LeftOut] = []
-    with (
-        ThreadPoolExecutor(threads) as loaders,
-        ThreadPoolExecutor(threads) as scorers,
-        tqdm(total=len(samples), desc=name, unit="image", disable=not bar) as progress,
-    ):
-        load = functools.partial(_load, samples, predictor)
-        loaded = map_ahead(loaders, load, range(len(samples)), ahead=2 * predictor.batch_size + threads)
-        readable = _readable(loaded, left_out)
-        while batch := list(itertools.islice(readable, predictor.batch_size)):
-            asked = time.perf_counter()
-            predictions = predictor.infer([prepared for _, prepared in batch])
-            network_seconds += time.perf_counter() - asked
-            for (sample, _), inverse in zip(batch, predictions, strict=True):
-                scored.append((sample.name, scorers.submit(score, sample, inverse)))
-            progress.update(len(batch))
-        rows = [(sample_name, future.result()) for sample_name, future in scored]
+    # Whatever cannot be read, and whichever process it is, an image is seen beside the same others.
+    numbers, size = range(len(samples)), predictor.batch_size
+    blocks = [numbers[first : first + size] for first in numbers[::size]]
+    started, network_seconds = time.perf_counter(), 0.0
+
+    def measure(own: range) -> list[_Block]:
+        nonlocal network_seconds
+        chosen = [blocks[number] for number in own]
+        with tqdm(total=sum(map(len, chosen)), desc=name, unit="image", disable=not bar or not is_first()) as progress:
+            found, network_seconds = _measure(samples, predictor, score, chosen, threads, progress)
+        return found
+
+    found = distributed.shared(len(blocks), measure)
+    rows = [row for block, _ in found for row in block]
+    left_out = tuple(LeftOut(*entry) for _, block in found for entry in block)
+    _check_left_out(left_out)
     if not rows:
         raise UserError(f"none of the {len(samples)} samples of {name} can be read: {left_out[0].reason}")
     means = {key: mean_metrics([row[key] for _, row in rows]) for key in ("model", *baselines)}
@@ -83,8 +88,37 @@ def evaluate(
         seconds=time.perf_counter() - started,
         network_seconds=network_seconds,
         expected_count=protocol.count,
-        left_out=tuple(left_out),
+        left_out=left_out,
     )
+
+
+def _measure(
+    samples: Samples,
+    predictor: Predictor,
+    score: Callable[[EvalSample, np.ndarray], dict[str, Metrics]],
+    blocks: Sequence[range],
+    threads: int,
+    progress: tqdm,
+) -> tuple[list[_Block], float]:
+    """What blocks of samples gave, each of which the predictor sees at once, and the seconds that it took."""
+    pending: list[tuple[list[tuple[str, Future]], list[LeftOut]]] = []
+    seconds, load = 0.0, functools.partial(_load, samples, predictor)
+    with ThreadPoolExecutor(threads) as loaders, ThreadPoolExecutor(threads) as scorers:
+        indices = itertools.chain.from_iterable(blocks)
+        loaded = map_ahead(loaders, load, indices, ahead=2 * predictor.batch_size + threads)
+        for block in blocks:
+            found = list(itertools.islice(loaded, len(block)))
+            batch = [item for item in found if not isinstance(item, LeftOut)]
+            pending.append(([], [item for item in found if isinstance(item, LeftOut)]))
+            _check_left_out([entry for _, left_out in pending for entry in left_out])
+            if batch:
+                asked = time.perf_counter()
+                predictions = predictor.infer([prepared for _, prepared in batch])
+                seconds += time.perf_counter() - asked
+                for (sample, _), inverse in zip(batch, predictions, strict=True):
+                    pending[-1][0].append((sample.name, scorers.submit(score, sample, inverse)))
+            progress.update(len(block))
+        return [([(name, row.result()) for name, row in rows], left_out) for rows, left_out in pending], seconds
 
 
 def _baselines(median_map: Float[np.ndarray, "map_height map_width"]) -> dict[str, np.ndarray]:
@@ -106,22 +140,16 @@ def _load(samples: Samples, predictor: Predictor, index: int) -> tuple[EvalSampl
     try:
         sample = samples[index]
     except BadFile as error:
+        logging.warning("%s This sample is left out.", error)
         return LeftOut(index, str(error))
     return sample, predictor.prepare(index, sample)
 
 
-def _readable(
-    loaded: Iterable[tuple[EvalSample, np.ndarray] | LeftOut], left_out: list[LeftOut]
-) -> Iterator[tuple[EvalSample, np.ndarray]]:
-    """The samples that could be read; the others go into `left_out`. Raises UserError where there are too many."""
-    for found in loaded:
-        if not isinstance(found, LeftOut):
-            yield found
-            continue
-        logging.warning("%s This sample is left out.", found.reason)
-        left_out.append(found)
-        if len(left_out) > MAX_LEFT_OUT:
-            raise UserError(f"more than {MAX_LEFT_OUT} samples cannot be read, the last: {found.reason}")
+def _check_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Raises UserError where samples that cannot be read are too many."""
+    if len(left_out) > MAX_LEFT_OUT:
+        last = left_out[MAX_LEFT_OUT].reason
+        raise UserError(f"more than {MAX_LEFT_OUT} samples cannot be read, the last: {last}")
 
 
 def map_ahead(

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -24,6 +23,7 @@ from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
+from robustdepth.runtime import sharding
 from robustdepth.types import RELATIVE, SCALES, Array, EvalSample
 
 KINDS = ("depth", "inverse_depth")
@@ -64,10 +64,9 @@ class NetworkPredictor:
     def __init__(self, model: Any, batch_size: int = 16, flip: bool = False):
         # Images of any shape are seen one by one: they make no batch.
         devices = jax.local_devices()[:1] if model.any_shape else jax.local_devices()
-        mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-        self.sharding = NamedSharding(mesh, PartitionSpec("data"))
-        replicated = jax.device_put(model.variables, NamedSharding(mesh, PartitionSpec()))
-        self.model = dataclasses.replace(model, variables=replicated)
+        mesh = sharding.make_mesh("data", devices)
+        self.sharding = sharding.batch_sharding(mesh)
+        self.model = dataclasses.replace(model, variables=sharding.put_replicated(model.variables, mesh))
         self.flip, self.scale = flip, model.scale
         self.batch_size = 1 if model.any_shape else self.round_up(batch_size)
         blank = np.zeros((*model.image_size, 3), np.float32)
@@ -84,8 +83,7 @@ class NetworkPredictor:
 
     def round_up(self, count: int) -> int:
         """The next number of images that the devices share evenly."""
-        devices = self.sharding.mesh.size
-        return -(-count // devices) * devices
+        return sharding.round_up(count, self.sharding.mesh.size)
 
     def put(
         self, images: Sequence[UInt8[np.ndarray, "full_height full_width 3"]], count: int

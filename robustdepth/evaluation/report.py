@@ -11,21 +11,28 @@ from robustdepth.errors import UserError
 from robustdepth.evaluation.pictures import bars_file
 from robustdepth.evaluation.result import Metrics, Result
 from robustdepth.evaluation.robustness.corruptions import Robustness
+from robustdepth.runtime import distributed
 
 REPORT = "report.json"
 Panels = Mapping[str, Sequence[tuple[str, str]]]  # result name -> (caption, file)
 
 
 def open_output(folder: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
-    """Creates the output folder. Raises UserError if it holds a report (unless `overwrite`) or cannot be written."""
-    folder = pathlib.Path(folder)
+    """Creates the output folder, which is that of process 0.
+
+    Raises UserError, on every process, if it holds a report (unless `overwrite`) or cannot be written.
+    """
+    distributed.on_first(lambda: _open(pathlib.Path(folder), overwrite))
+    return pathlib.Path(folder)
+
+
+def _open(folder: pathlib.Path, overwrite: bool) -> None:
     if (folder / REPORT).exists() and not overwrite:
         raise UserError(f"{folder} already holds a {REPORT}: choose another --output or pass --overwrite.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write in {folder} ({error.strerror}): choose another --output.") from None
-    return folder
 
 
 def write_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +27,11 @@ from robustdepth.evaluation.robustness.weather import WeatherSamples, under_weat
 from robustdepth.evaluation.samples import Samples, first_name, protocol_samples
 from robustdepth.evaluation.tasks.masks import MASKS, check_selective, evaluate_masks
 from robustdepth.evaluation.tasks.odometry import ODOMETRY, evaluate_odometry, open_sequence
+from robustdepth.evaluation.tasks.odometry import Sequence as OdometrySequence
 from robustdepth.evaluation.tasks.segmentation import WORLD, evaluate_segmentation
 from robustdepth.evaluation.tasks.stereo import STEREO_PROTOCOL, evaluate_stereo
-from robustdepth.evaluation.video.protocols import VIDEO_PROTOCOLS, evaluate_videos, open_videos
+from robustdepth.evaluation.video.protocols import VIDEO_PROTOCOLS, VideoSet, evaluate_videos, open_videos
+from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import read_model, task_of
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
@@ -94,12 +96,12 @@ def run_evaluation(model_path: str, output: str, options: Options, overwrite: bo
     """
     if bool(model_path) == bool(options.predictions):
         raise UserError("give either --workdir or --checkpoint (a model), or --predictions (files), and only one.")
-    task = task_of(model_path) if model_path else "depth"
+    task = distributed.together(lambda: task_of(model_path)) if model_path else "depth"
     if task in OTHER_TASKS:
         check_for_task(task, options)
         folder = open_output(output, overwrite)
         if task == "segmentation":
-            evaluate_segmentation(read_model(model_path), folder, options.batch_size)
+            evaluate_segmentation(open_same(read_model, model_path), folder, options.batch_size)
         else:
             evaluate_stereo(model_path, folder, options.data_root, options.drives, options.batch_size)
         return []
@@ -107,12 +109,19 @@ def run_evaluation(model_path: str, output: str, options: Options, overwrite: bo
         if not model_path:
             raise UserError(f"protocol {MASKS} needs a model: give --workdir or --checkpoint.")
         check_for_task("selective", options)
-        model = load_model(model_path)
+        model = open_same(load_model, model_path)
         check_selective(model)
         evaluate_masks(model, open_output(output, overwrite), options.batch_size)
         return []
     folder = open_output(output, overwrite)
-    return evaluate_model(load_model(model_path) if model_path else None, folder, options)
+    return evaluate_model(open_same(load_model, model_path) if model_path else None, folder, options)
+
+
+def open_same(read: Callable[[str], Any], path: str) -> Any:
+    """A model that all processes have read. Raises UserError, also where they have found different checkpoints."""
+    model = distributed.together(lambda: read(path))
+    distributed.check_same_step(int(model.step))
+    return model
 
 
 # What is evaluated by itself, tasks other than depth and the masks of selective distillation: the protocol, what it
@@ -137,11 +146,23 @@ def check_for_task(task: str, options: Options) -> None:
         raise UserError("--drives names drives or pairs of --data_root: give that as well.")
 
 
-def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) -> list[Result]:
-    """All protocols of `options` on a model (foreign predictions where None); writes and prints the report."""
+class Opened(NamedTuple):
+    """All that a model or foreign predictions are evaluated on."""
+
+    work: list[tuple[Protocol, Samples]]
+    sequence: OdometrySequence | None
+    videos: list[VideoSet]
+    network: NetworkPredictor | None
+    foreign: dict[str, ForeignPredictor]  # by protocol, where there is no network
+    baselines: dict[str, Baseline]  # by protocol, where there are corruptions
+    median_map: Float[np.ndarray, "height width"]  # one pixel, where neither frames nor videos are evaluated
+    origin: str  # of the median map
+
+
+def open_all(model: Any | None, options: Options) -> Opened:
+    """Opens everything before anything is computed: what is missing is said at once. Raises UserError."""
     if STEREO_PROTOCOL in options.protocols:
         raise UserError("protocol stereo needs a stereo network: give the checkpoint of one that was trained as such.")
-    # Opened first: what is missing is said before anything is computed.
     protocols = [PROTOCOLS.find(name) for name in options.protocols if name not in (ODOMETRY, *VIDEO_PROTOCOLS)]
     work = [open_frames(protocol, model, options) for protocol in protocols]
     sequence = open_sequence(options.data_root, options.sequence) if ODOMETRY in options.protocols else None
@@ -156,32 +177,44 @@ def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) ->
         for name in options.protocols
         if name in VIDEO_PROTOCOLS
     ]
-    results, panels, origin = [], {}, "not used"
-    robustness: dict[str, Robustness] = {}
-    describe: dict[str, Any] = {}
     given = [] if model else work  # predictions from files
     foreign = {protocol.name: _foreign(options, len(samples), first_name(samples)) for protocol, samples in given}
+    foreign |= {opened.protocol: _foreign(options, opened.frames, opened.first_name) for opened in videos if not model}
+    median_map, origin = np.ones((1, 1), np.float32), "not used"
     if work or videos:
         median_map, origin = find_median_map(options.train_median, model)
-        network = NetworkPredictor(model, options.batch_size, options.flip) if model else None
-        baselines = find_baselines(work, network, options) if network and options.corruptions else {}
-    for protocol, samples in work:
-        predictor = network or foreign[protocol.name]
-        pictures, baseline = folder / "pictures", baselines.get(protocol.name)
-        measured = measure(protocol, samples, predictor, median_map, options, pictures, baseline)
+    network = NetworkPredictor(model, options.batch_size, options.flip) if model and (work or videos) else None
+    baselines = find_baselines(work, network, options) if network and options.corruptions else {}
+    return Opened(work, sequence, videos, network, foreign, baselines, median_map, origin)
+
+
+def evaluate_model(model: Any | None, folder: pathlib.Path, options: Options) -> list[Result]:
+    """All protocols of `options` on a model (foreign predictions where None); writes and prints the report.
+
+    In a job of several processes all of them evaluate, and process 0 writes; all return the same.
+    """
+    opened = distributed.together(lambda: open_all(model, options))
+    results, panels = [], {}
+    robustness: dict[str, Robustness] = {}
+    describe: dict[str, Any] = {}
+    for protocol, samples in opened.work:
+        predictor = opened.network or opened.foreign[protocol.name]
+        pictures, baseline = folder / "pictures", opened.baselines.get(protocol.name)
+        measured = measure(protocol, samples, predictor, opened.median_map, options, pictures, baseline)
         results.append(measured.result)
         panels[measured.result.name] = measured.panels
         if measured.robustness:
             robustness[measured.result.name] = measured.robustness
         describe = predictor.describe()
-    for opened in videos:
-        predictor = network or _foreign(options, opened.frames, opened.first_name)
-        results.append(evaluate_videos(opened, predictor, median_map, alignment=options.alignment))
+    for videos in opened.videos:
+        predictor = opened.network or opened.foreign[videos.protocol]
+        results.append(evaluate_videos(videos, predictor, opened.median_map, alignment=options.alignment))
         describe = predictor.describe()
-    if sequence and model:
-        results.append(evaluate_odometry(model, sequence))
+    if opened.sequence and model:
+        results.append(evaluate_odometry(model, opened.sequence))
         describe = describe or {"path": str(model.path), "step": int(model.step), "name": model.config.name}
-    write_report(folder, results, describe, origin, versions(), panels, robustness)
+    parts = describe, opened.origin, versions(), panels, robustness
+    distributed.on_first(lambda: write_report(folder, results, *parts))
     said = [*map(summary, results), *map(robustness_summary, robustness.values())]
     print("\n\n".join(said) + f"\n\nreport: {folder / 'report.md'}")
     return results
@@ -204,15 +237,15 @@ def measure(
     pictures: pathlib.Path,
     baseline: Baseline | None,
 ) -> Measured:
-    """Evaluates one protocol and draws its pictures; under corruptions too where their `baseline` is given."""
+    """Evaluates one protocol; under corruptions too where their `baseline` is given. Process 0 draws pictures."""
     result = evaluate(protocol, samples, predictor, median_map, alignment=options.alignment)
-    panels = write_panels(result, protocol, samples, predictor, pictures)
+    panels = distributed.on_first(lambda: write_panels(result, protocol, samples, predictor, pictures)) or []
     if baseline is None or not isinstance(predictor, NetworkPredictor):
         return Measured(result, panels, None)
     names, severities = check_corruptions(options.corruptions), check_severities(options.severities)
     size = check_size(options.corruption_size)
     robustness = evaluate_corruptions(protocol, samples, predictor, result, names, severities, baseline, size)
-    write_bars(robustness, pictures)
+    distributed.on_first(lambda: write_bars(robustness, pictures))
     return Measured(result, panels, robustness)
 
 

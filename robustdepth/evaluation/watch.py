@@ -6,12 +6,14 @@ import json
 import pathlib
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation.report import REPORT, open_output
 from robustdepth.evaluation.run import OTHER_TASKS, Options, evaluate_model, run_evaluation
 from robustdepth.evaluation.tasks.masks import MASKS
+from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import task_of
 from robustdepth.runtime.checkpoint import FOLDER, latest_step
 from robustdepth.runtime.inference import load_model
@@ -25,26 +27,24 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
 
     Returns when the training is finished and its last checkpoint evaluated, or at SIGTERM. Started again, it goes on
     after the steps that watch.jsonl holds. Where checkpoints come faster than they are evaluated, the newest is taken.
+    In a job of several processes SIGTERM at any of them ends all.
     """
-    folder = pathlib.Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    log, stop = folder / WATCH_FILE, threading.Event()
+    folder, stop = pathlib.Path(output), threading.Event()
+    log = folder / WATCH_FILE
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    done = {json.loads(line)["step"] for line in log.read_text().splitlines()} if log.exists() else set()
+    done = distributed.gather(distributed.on_first(lambda: _begin(log)))[0]
     try:
-        while not stop.is_set():
-            finished = (pathlib.Path(workdir) / FINISHED_FILE).exists()  # looked at first: no later step can be missed
-            step = latest_step(workdir)
+        while not any(distributed.gather(stop.is_set())):
+            finished, step = distributed.gather(_look(workdir))[0]
             if step is not None and step not in done:
                 try:
                     means = evaluate_step(workdir, step, folder / f"step_{step:08d}", options)
                 except UserError:
-                    if latest_step(workdir) == step:
+                    if distributed.gather(latest_step(workdir))[0] == step:
                         raise
                     continue  # training removed it meanwhile, having saved a newer one
-                with log.open("a") as file:
-                    file.write(json.dumps({"step": step} | means) + "\n")
-                done.add(step)
+                distributed.on_first(partial(_append, log, {"step": step} | (means or {})))
+                done.append(step)
             elif finished:
                 return
             else:
@@ -53,14 +53,37 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
         signal.signal(signal.SIGTERM, before)
 
 
-def evaluate_step(workdir: str, step: int, folder: pathlib.Path, options: Options) -> dict[str, dict[str, Any]]:
-    """Evaluates one checkpoint of a training of any task, with its report; returns the report's means by protocol.
+def _begin(log: pathlib.Path) -> list[int]:
+    """The steps that were evaluated before."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _look(workdir: str) -> tuple[bool, int | None]:
+    """Whether the training is finished, and its newest step."""
+    finished = (pathlib.Path(workdir) / FINISHED_FILE).exists()  # looked at first: no later step can be missed
+    return finished, latest_step(workdir)
+
+
+def _append(log: pathlib.Path, row: dict[str, Any]) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def evaluate_step(workdir: str, step: int, folder: pathlib.Path, options: Options) -> dict[str, dict[str, Any]] | None:
+    """Evaluates one checkpoint of a training of any task, with its report.
+
+    Returns the report's means by protocol, on process 0.
 
     Raises UserError, also where the checkpoint is no longer there.
     """
-    if task_of(workdir) in OTHER_TASKS or MASKS in options.protocols:
+    if distributed.together(lambda: task_of(workdir)) in OTHER_TASKS or MASKS in options.protocols:
         run_evaluation(str(pathlib.Path(workdir) / FOLDER / str(step)), str(folder), options, overwrite=True)
     else:
-        evaluate_model(load_model(workdir, step), open_output(folder, overwrite=True), options)
-    report = json.loads((folder / REPORT).read_text())
-    return {name: entry["metrics"] for name, entry in report["protocols"].items()}
+        model = distributed.together(lambda: load_model(workdir, step))
+        evaluate_model(model, open_output(folder, overwrite=True), options)
+    return distributed.on_first(lambda: _means(folder / REPORT))
+
+
+def _means(report: pathlib.Path) -> dict[str, dict[str, Any]]:
+    return {name: entry["metrics"] for name, entry in json.loads(report.read_text())["protocols"].items()}

@@ -104,7 +104,7 @@ def run(main: Callable[[], None]) -> None:
         _end(
             f"error: process {jax.process_index()} of {jax.process_count()} has lost another process of the job, whose "
             f"own messages say why ({_line(error)}); start all of them again: training goes on from its newest whole "
-            "checkpoint.",
+            "checkpoint, an evaluation begins anew.",
             TRY_AGAIN,
         )
 
@@ -172,6 +172,35 @@ def together(action: Callable[[], Result]) -> Result:
     return result
 
 
+def on_first(action: Callable[[], Result]) -> Result | None:
+    """What `action` returns on process 0, which alone runs it, once it has succeeded; None on the others.
+
+    Raises:
+      UserError: on every process.
+    """
+    return together(lambda: action() if is_first() else None)
+
+
+def share(count: int) -> range:
+    """This process's part of `count` things in a row, all parts nearly as long; the first ones are process 0's."""
+    process, processes = jax.process_index(), jax.process_count()
+    return range(-(-count * process // processes), -(-count * (process + 1) // processes))
+
+
+def shared(count: int, work: Callable[[range], list[Any]]) -> list[Any]:
+    """What `work` gives for `count` things in a row, in their order and on every process; each does its `share`.
+
+    Args:
+      work: what it gives must fit into JSON, from which tuples come back as lists; numbers are the same to the bit. It
+        runs without meeting other processes.
+
+    Raises:
+      UserError: `work` raised it here or elsewhere; every process raises it, once all have done their share.
+    """
+    done = together(lambda: work(share(count)))
+    return [item for part in gather(done) for item in part]
+
+
 def collect(tree: PyTree) -> PyTree:
     """Arrays that live on devices of several processes, whole and on the host of each; a single process keeps them."""
     return tree if jax.process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
@@ -198,16 +227,20 @@ def check_same_everywhere(config: ConfigDict) -> None:
     Raises:
       UserError: on every process, naming what differs and where.
     """
+    check_same({f"config.{key}": value for key, value in configs.flatten(config).items() if key not in OF_ONE_HOST})
+
+
+def check_same(settings: dict[str, Any]) -> None:
+    """`check_same_everywhere` for any settings by their names, whose values JSON can hold."""
     if jax.process_count() == 1:
         return
     codes = gather(code_digest())
     _refuse_unless_same(codes, "run other code (the package's source, or the version of JAX, Flax, Orbax, Grain)")
     _refuse_unless_same(gather(jax.local_device_count()), "have another number of devices")
-    flat = {key: value for key, value in configs.flatten(config).items() if key not in OF_ONE_HOST}
-    everywhere = gather(flat)
-    here = json.loads(json.dumps(flat))
+    everywhere = gather(settings)
+    here = json.loads(json.dumps(settings))
     differ = [
-        f"config.{key} is {everywhere[0].get(key)!r} on process 0 and {other.get(key)!r} on process {process}"
+        f"{key} is {everywhere[0].get(key)!r} on process 0 and {other.get(key)!r} on process {process}"
         for process, other in enumerate(everywhere)
         for key in sorted(everywhere[0].keys() | other.keys() | here.keys())
         if other.get(key) != everywhere[0].get(key)
@@ -215,7 +248,7 @@ def check_same_everywhere(config: ConfigDict) -> None:
     if differ:
         more = f", and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(
-            f"the processes have different configs: {'; '.join(differ[:3])}{more}. Start all with the same."
+            f"the processes have different settings: {'; '.join(differ[:3])}{more}. Start all with the same."
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from robustdepth.errors import UserError, run_main
+from robustdepth.errors import run_main
 from robustdepth.runtime.compilation_cache import keep_compiled
 from robustdepth.runtime.job import MODES, Job, find_job
 
@@ -45,22 +45,5 @@ def run_in_job(main: Callable[[], None]) -> None:
 
         distributed.start(job, _JOIN_SECONDS.value, _LOST_SECONDS.value)
         distributed.run(main)
-
-    run_main(run)
-
-
-def run_on_first(main: Callable[[], None]) -> None:
-    """Runs main in the job's process 0 alone, on the devices that it sees; the others have nothing to do.
-
-    Raises UserError on a TPU pod, whose hosts only work together.
-    """
-
-    def run() -> None:
-        job = job_of_flags()
-        if job.mode == "tpu":
-            raise UserError("this runs in one process: use one TPU host, with --distributed=off.")
-        if job.process == 0:
-            keep_compiled()
-            main()
 
     run_main(run)

@@ -51,6 +51,11 @@ def put_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.device_put(tree, replicated(mesh)) if exists else tree
 
 
+def round_up(count: int, devices: int) -> int:
+    """The next number of images, or whatever, that so many devices share evenly."""
+    return -(-count // devices) * devices
+
+
 def check_divides(size: int, devices: int, parts: int = 1) -> None:
     """Raises UserError where a global batch of `size` cannot be split over the devices, in `parts` on each of them."""
     unit = devices * parts

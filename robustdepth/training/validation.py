@@ -20,8 +20,8 @@ class Validator:
     """Judges networks as config.validate says; does nothing where it names no protocol.
 
     The networks are those that a checkpoint of the step gives. What is known of the best ones lies beside them, so a
-    run that is killed at any moment ends with the same best networks as an undisturbed one. Process 0 judges, and the
-    others wait.
+    run that is killed at any moment ends with the same best networks as an undisturbed one. All processes judge, each
+    on its share of the frames; process 0 alone keeps networks.
     """
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, open_validation: OpenValidation | None):
@@ -31,7 +31,7 @@ class Validator:
         self._validation: Validation | None = None
         self._best: Best | None = None
         self.seconds = 0.0  # that judging has taken
-        if not self.on or not distributed.is_first():
+        if not self.on:
             return
         if open_validation is None:
             raise UserError("config.validate needs robustdepth.evaluation: give train(..., open_validation=...).")
@@ -57,7 +57,7 @@ class Validator:
         """Judges the networks of a step, and keeps them where they are the best; called by all processes.
 
         Returns:
-          The metrics by their names in the logs, on process 0. None where a frame cannot be read: training goes on.
+          The metrics by their names in the logs. None where a frame cannot be read: training goes on.
 
         Raises:
           UserError: the best networks cannot be written.
@@ -78,6 +78,11 @@ class Validator:
         except UserError as error:
             logging.warning("step %d is not validated: %s", weights.step, error)
             return {}
+        if distributed.is_first():
+            self._keep_if_best(weights, metrics)
+        return metrics
+
+    def _keep_if_best(self, weights: Weights, metrics: dict[str, float]) -> None:
         own = self._own
         new = Best(own.protocol, own.metric, own.count, metrics[own.metric], weights.step)
         if self._is_better(new):
@@ -87,7 +92,6 @@ class Validator:
             assert self._best is not None  # else this one would be the best
             news = f"the best is {self._best.value:.4f} at step {self._best.step}"
         print(f"validation at step {weights.step}: {own.metric} {new.value:.4f} on {own.protocol}; {news}", flush=True)
-        return metrics
 
     def _is_better(self, new: Best) -> bool:
         if self._best is None or math.isnan(self._best.value):

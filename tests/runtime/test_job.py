@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from robustdepth.errors import UserError
-from robustdepth.runtime import sharding
+from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.job import Job, find_job
 from tests.tiny import random_batch, tiny_config
 
@@ -74,3 +74,16 @@ def test_shares_of_recorded_and_rendered_rows_come_to_stand_as_in_one_process(pr
     ordered = sharding._parts_in_order(split, mesh, processes, rendered)
     assert ordered.target.sharding == sharding.batch_sharding(mesh)
     jax.tree.map(np.testing.assert_array_equal, ordered, whole)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 5, 8, 17])
+def test_shares_are_all_there_is_in_order_and_nearly_alike(monkeypatch, processes, count):
+    shares = []
+    for process in range(processes):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        monkeypatch.setattr(jax, "process_count", lambda: processes)
+        shares.append(distributed.share(count))
+    assert [number for share in shares for number in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert len(shares[0]) == max(map(len, shares))

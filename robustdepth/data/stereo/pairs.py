@@ -52,7 +52,12 @@ class StereoPairs:
 
     title: str
     count: int
-    read: Callable[[], Iterator[StereoPair]]
+    read_some: Callable[[range], Iterator[StereoPair]]
+    rendered: int = 1  # at a time, from the first one on
+
+    def read(self, chosen: range | None = None) -> Iterator[StereoPair]:
+        """Some neighbours, by their numbers, or all; of what is rendered at a time, the first must be chosen."""
+        return self.read_some(range(self.count) if chosen is None else chosen)
 
 
 def world_pairs(size: tuple[int, int], count: int, seed: int, batch_size: int) -> StereoPairs:
@@ -62,19 +67,19 @@ def world_pairs(size: tuple[int, int], count: int, seed: int, batch_size: int) -
     Pixels that the right camera does not see have a true disparity too.
     """
 
-    def read() -> Iterator[StereoPair]:
+    def read(chosen: range) -> Iterator[StereoPair]:
         from robustdepth.world.generate import render_examples  # compiles nothing for those who bring their own pairs
 
-        for first in range(0, count, batch_size):
+        for first in chosen[::batch_size]:
             indices = np.arange(first, first + batch_size)  # the last batch is rendered whole: one compilation
             batch, scene = render_examples(indices, seed=seed, split="evaluation", size=size, views=(STEREO,))
             focal, baseline, depth = (np.asarray(x) for x in (batch.camera.focal, batch.baseline, scene.depth[:, 0]))
             disparity = (focal[:, 0] * baseline)[:, None, None] / depth
             left, right = np.asarray(batch.target), np.asarray(batch.sources[:, 0])
-            for i in range(min(batch_size, count - first)):
+            for i in range(min(batch_size, chosen.stop - first)):
                 yield _pair(left[i], right[i], disparity[i], f"world_{first + i:05d}")
 
-    return StereoPairs("unseen procedural worlds", count, read)
+    return StereoPairs("unseen procedural worlds", count, read, batch_size)
 
 
 def open_pairs(root: str | pathlib.Path, names: Sequence[str] = ()) -> StereoPairs:
@@ -109,8 +114,8 @@ def kitti_pairs(root: pathlib.Path, drives: Sequence[str] = ()) -> StereoPairs:
     if not frames:
         raise UserError(f"no frame of the drives under {root} has image_02, image_03 and a scan: download all three.")
 
-    def read() -> Iterator[StereoPair]:
-        for left, right in frames:
+    def read(chosen: range) -> Iterator[StereoPair]:
+        for left, right in frames[chosen.start : chosen.stop]:
             try:
                 pair = _kitti_pair(root, left, right)
             except BadFile as error:
@@ -141,8 +146,8 @@ def kitti_2015_pairs(root: pathlib.Path, names: Sequence[str] = ()) -> StereoPai
     scenes = [found[name] for name in select(list(found), names, "scene", root)]
     files = [(scene, kitti_2015.right_image(scene)) for scene in scenes]
 
-    def read() -> Iterator[StereoPair]:
-        for scene, other in files:
+    def read(chosen: range) -> Iterator[StereoPair]:
+        for scene, other in files[chosen.start : chosen.stop]:
             left, right = (read_image(path, full_size=scene.camera.size) for path in (scene.left, other))
             yield _pair(left, right, kitti_2015.read_disparity(scene), scene.name)
 
@@ -177,8 +182,8 @@ def folder_pairs(root: pathlib.Path, names: Sequence[str] = ()) -> StereoPairs:
         raise UserError(f"no stereo pair found under {root}: its files must be called {examples} (docs/evaluation.md).")
     chosen = [files[name] for name in select(list(files), names, "pair", root)]
 
-    def read() -> Iterator[StereoPair]:
-        return map(_folder_pair, chosen)
+    def read(numbers: range) -> Iterator[StereoPair]:
+        return map(_folder_pair, chosen[numbers.start : numbers.stop])
 
     return StereoPairs("pairs of a folder", len(chosen), read)
 

@@ -36,8 +36,10 @@ from robustdepth.evaluation.result import Metrics, Result, mean_metrics
 from robustdepth.evaluation.robustness.look import Look, Timing
 from robustdepth.evaluation.robustness.published import PUBLISHED_DEE, PUBLISHED_NAME
 from robustdepth.evaluation.samples import Samples
+from robustdepth.runtime import distributed
 
 Size = tuple[int, int] | None  # height and width at which images are corrupted; None: their own
+Variant = tuple[str, int]  # a corruption at a severity
 AHEAD = 3  # corrupted batches whose scoring may be unfinished while the next one is predicted
 
 
@@ -212,14 +214,39 @@ def evaluate_corruptions(
 ) -> Robustness:
     """Scores a network on every corruption and severity, under protocol, alignment and samples of its `clean` result.
 
+    Of a job of several processes each takes some corruptions, or severities of one, and shows it all images: so it
+    compiles no others, and batches are those of a single process.
+    """
+    variants = [(name, severity) for name in names for severity in severities]
+    look, started = Look(predictor), time.perf_counter()
+
+    def measure(own: range) -> list[Metrics]:
+        chosen = [variants[number] for number in own]
+        return _measure_variants(protocol, samples, look, clean, chosen, corruption_size, threads) if chosen else []
+
+    found = dict(zip(variants, distributed.shared(len(variants), measure), strict=True))
+    metrics = {name: {severity: found[name, severity] for severity in severities} for name in names}
+    return Robustness(clean, metrics, baseline, corruption_size, look.timing(time.perf_counter() - started))
+
+
+def _measure_variants(
+    protocol: Protocol,
+    samples: Samples,
+    look: Look,
+    clean: Result,
+    variants: Sequence[Variant],
+    corruption_size: Size,
+    threads: int,
+) -> list[Metrics]:
+    """Means over images under every variant.
+
     Each image is read and sent to the devices once. Batches hold images of one size, so that programs are compiled once
     for each size in the data. An image's number among the samples is its seed, whatever batch it is in.
     """
-    variants = [(name, severity) for name in names for severity in severities]
-    scores: dict[tuple[str, int], list[Metrics]] = {variant: [] for variant in variants}
-    waiting: collections.deque[tuple[tuple[str, int], list[Future]]] = collections.deque()
+    predictor = look.predictor
+    scores: dict[Variant, list[Metrics]] = {variant: [] for variant in variants}
+    waiting: collections.deque[tuple[Variant, list[Future]]] = collections.deque()
     size = predictor.round_up(min(predictor.batch_size, len(clean.indices)))
-    look, started = Look(predictor), time.perf_counter()
 
     def load(index: int) -> tuple[int, ScoredFrame, np.ndarray]:
         sample = samples[index]
@@ -230,10 +257,11 @@ def evaluate_corruptions(
             variant, futures = waiting.popleft()
             scores[variant] += [future.result() for future in futures]
 
+    total, title = len(clean.indices) * len(variants), f"{clean.name} corrupted"
     with (
         ThreadPoolExecutor(threads) as loaders,
         ThreadPoolExecutor(threads) as scorers,
-        tqdm(total=len(clean.indices) * len(variants), desc=f"{clean.name} corrupted", unit="image") as progress,
+        tqdm(total=total, desc=title, unit="image", disable=not distributed.is_first()) as progress,
     ):
         loaded = map_ahead(loaders, load, clean.indices, ahead=2 * size)
         for batch in batches_by_size(loaded, size, lambda item: item[2].shape):
@@ -247,8 +275,7 @@ def evaluate_corruptions(
                 collect(left=AHEAD)
                 progress.update(len(batch))
         collect(left=0)
-    metrics = {name: {severity: mean_metrics(scores[name, severity]) for severity in severities} for name in names}
-    return Robustness(clean, metrics, baseline, corruption_size, look.timing(time.perf_counter() - started))
+    return [mean_metrics(rows) for rows in scores.values()]
 
 
 def _score(predictor: NetworkPredictor, frame: ScoredFrame, inverse: np.ndarray) -> Metrics:

@@ -31,7 +31,7 @@ class Look:
     """Shows a network corrupted images, and keeps the time that each part took."""
 
     def __init__(self, predictor: NetworkPredictor):
-        self._predictor = predictor
+        self.predictor = predictor
         self._compiled: set[tuple[str, tuple[int, ...]]] = set()
         self._compiling = self._corrupting = self._predicting = 0.0
 
@@ -40,13 +40,13 @@ class Look:
         begun = time.perf_counter()
         keys = corruption_keys(name, severity, numbers)
         if (name, images.shape) not in self._compiled:  # run once for nothing, so that measured times mean something
-            jax.block_until_ready(self._predictor.infer_full_size(corrupt(images, name, severity, keys)))
+            jax.block_until_ready(self.predictor.infer_full_size(corrupt(images, name, severity, keys)))
             self._compiled.add((name, images.shape))
             self._compiling += time.perf_counter() - begun
             begun = time.perf_counter()
         corrupted = jax.block_until_ready(corrupt(images, name, severity, keys))
         corrupted_at = time.perf_counter()
-        predictions = self._predictor.infer_full_size(corrupted)
+        predictions = self.predictor.infer_full_size(corrupted)
         self._predicting += time.perf_counter() - corrupted_at
         self._corrupting += corrupted_at - begun
         return predictions

@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from robustdepth.evaluation.run import Measured, Options, find_baselines, measur
 from robustdepth.evaluation.samples import Samples, first_name, protocol_samples
 from robustdepth.evaluation.suite.plan import Plan, Planned
 from robustdepth.evaluation.suite.report import Failed, now, suite_summary, write_suite
+from robustdepth.runtime import distributed
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.workdir import versions
 from robustdepth.types import EvalSample
@@ -88,12 +90,16 @@ def run_suite(
         if not NAME.fullmatch(name):
             raise UserError(f"--models: {name!r} is no name for a model: use letters, digits and . _ + - only.")
     folder = open_output(output, overwrite)
-    entrants = [_enter(name, pathlib.Path(path), folder, options) for name, path in models.items()]
+    paths = {name: pathlib.Path(path) for name, path in models.items()}
+    entrants = distributed.together(lambda: [_enter(name, paths[name], folder, options) for name in paths])
+    for entrant in entrants:
+        distributed.check_same_step(int(entrant.network.model.step) if entrant.network else None)
     if not any(entrant.takes_part(planned) for planned in plan.work for entrant in entrants):
         raise UserError("the suite has nothing to evaluate: give --models and --data_roots (docs/evaluation.md).")
     network = next((entrant.network for entrant in entrants if entrant.network), None)
     # One map for all, so that all are set beside the same baselines.
-    median_map, origin = find_median_map(options.train_median, network.model if network else None)
+    model = network.model if network else None
+    median_map, origin = distributed.together(lambda: find_median_map(options.train_median, model))
     failed: list[Failed] = []
     content: dict[str, Any] = {}
     date = now()
@@ -103,7 +109,8 @@ def run_suite(
         for entrant in entrants:
             _write_own(entrant, origin)
         panels = {entrant.name: entrant.panels for entrant in entrants}
-        content = write_suite(folder, panels, date, plan.missing, failed)
+        written = distributed.on_first(partial(write_suite, folder, panels, date, plan.missing, failed))
+        content = distributed.gather(written)[0]
     print(f"{suite_summary(content)}\n\nreport: {folder / 'report.html'}")
     if failed:
         raise UserError(
@@ -140,7 +147,7 @@ def _run_protocol(
     for size in dict.fromkeys(entrant.size(planned) for entrant in taking_part):
         alike = [entrant for entrant in taking_part if entrant.size(planned) == size]
         try:
-            samples = _open(planned, size, worlds)
+            samples = distributed.together(partial(_open, planned, size, worlds))
         except UserError as error:
             failed.append(Failed(protocol.name, ", ".join(entrant.name for entrant in alike), str(error)))
             continue
@@ -173,10 +180,11 @@ def _run_one(
     median_map: Float[np.ndarray, "height width"],
     options: Options,
 ) -> None:
-    baseline = None
-    if planned.corruptible and options.corruptions and entrant.network:
-        baseline = find_baselines([(planned.protocol, samples)], entrant.network, options)[planned.protocol.name]
-    predictor = entrant.predictor(planned, samples, options.predictions_kind)
+    baseline, network, name = None, entrant.network, planned.protocol.name
+    if planned.corruptible and options.corruptions and network:
+        work = [(planned.protocol, samples)]
+        baseline = distributed.together(lambda: find_baselines(work, network, options))[name]
+    predictor = distributed.together(lambda: entrant.predictor(planned, samples, options.predictions_kind))
     measured = measure(planned.protocol, samples, predictor, median_map, options, entrant.folder / PICTURES, baseline)
     entrant.measured[measured.result.name] = measured
     entrant.facts |= predictor.describe()
@@ -197,19 +205,14 @@ def _set_against_first(protocol: str, entrants: Sequence[Entrant]) -> None:
         if (name, robustness.clean.alignment) == (first_name, base.clean.alignment):
             against = dataclasses.replace(robustness, baseline=Baseline(first.name, base.dee))
             entrant.measured[name] = entrant.measured[name]._replace(robustness=against)
-            write_bars(against, entrant.folder / PICTURES)
+            distributed.on_first(partial(write_bars, against, entrant.folder / PICTURES))
 
 
 def _write_own(entrant: Entrant, origin: str) -> None:
     """The usual report of one entrant."""
     open_output(entrant.folder, overwrite=True)
     measured = entrant.measured
-    write_report(
-        entrant.folder,
-        [one.result for one in measured.values()],
-        entrant.facts,
-        origin,
-        versions(),
-        entrant.panels,
-        {name: one.robustness for name, one in measured.items() if one.robustness},
-    )
+    results = [one.result for one in measured.values()]
+    robustness = {name: one.robustness for name, one in measured.items() if one.robustness}
+    parts = results, entrant.facts, origin, versions(), entrant.panels, robustness
+    distributed.on_first(lambda: write_report(entrant.folder, *parts))

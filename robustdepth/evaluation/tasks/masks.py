@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -38,7 +39,8 @@ from robustdepth.imaging.color import to_grey
 from robustdepth.methods import selective
 from robustdepth.methods.augment import to_float
 from robustdepth.models.build import build_main_net
-from robustdepth.runtime import sharding
+from robustdepth.runtime import distributed, sharding
+from robustdepth.runtime.distributed import is_first
 from robustdepth.runtime.inference import DepthModel
 from robustdepth.runtime.workdir import versions
 from robustdepth.types import STEREO, Batch, PyTree
@@ -54,16 +56,23 @@ def evaluate_masks(model: DepthModel, output_folder: pathlib.Path, batch_size: i
       UserError: the teacher is not to be found, no proxy is known anywhere, or the report cannot be written.
     """
     count, started = PROTOCOLS["world"].count or 0, time.perf_counter()
-    counts: list[Counts] = []
-    rows: list[np.ndarray] = []
-    with tqdm(total=count, desc="masks in the world", unit="image") as progress:
-        for image, truth, choice in _choices(model, count, batch_size):
-            counts.append(count_choices(truth, choice))
-            if len(rows) < SHOWN:
-                rows.append(draw_row(image, truth, choice))
-            progress.update()
+    rows: list[np.ndarray] = []  # of the first worlds, which process 0 has
+    batch_size = sharding.round_up(min(batch_size, count), jax.local_device_count())
+    block = batch_size * -(-SHOWN // batch_size)
+
+    def measure(own: range) -> list[Counts]:
+        worlds, counts = range(count)[own.start * block : own.stop * block], []
+        with tqdm(total=len(worlds), desc="masks in the world", unit="image", disable=not is_first()) as progress:
+            for image, truth, choice in _choices(model, worlds, batch_size) if worlds else ():
+                counts.append(count_choices(truth, choice))
+                if len(rows) < SHOWN:
+                    rows.append(draw_row(image, truth, choice))
+                progress.update()
+        return counts
+
+    counts = [Counts(*row) for row in distributed.shared(-(-count // block), measure)]
     scores, seconds = merge_counts(counts), time.perf_counter() - started
-    _write_report(output_folder, scores, model, len(counts), seconds, rows)
+    distributed.on_first(lambda: _write_report(output_folder, scores, model, len(counts), seconds, rows))
     print(f"{_summary(scores, model, len(counts), seconds)}\n\nreport: {output_folder / 'report.md'}")
     return scores
 
@@ -92,26 +101,30 @@ def proxies_for(config: ConfigDict) -> Callable[[Batch], Batch]:
         return lambda batch: add_sgm(jax.device_get(batch), limit)
     from robustdepth.teachers.stereo_teacher import load_teacher
 
-    return load_teacher(config.selective.teacher, size, sharding.make_mesh(config.sharding.axis)).teach
+    return load_teacher(config.selective.teacher, size, local_mesh(config)).teach
 
 
-def _choices(model: DepthModel, count: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, Choice]]:
-    """Image, true depth and choice of the first `count` evaluation worlds, one by one."""
+def local_mesh(config: ConfigDict) -> Mesh:
+    """The devices of this process, which looks at worlds of its own."""
+    return sharding.make_mesh(config.sharding.axis, jax.local_devices())
+
+
+def _choices(model: DepthModel, worlds: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, Choice]]:
+    """Image, true depth and choice of some evaluation worlds, one by one."""
     from robustdepth.world.generate import render_examples
 
     config, add_proxies = model.config, proxies_for(model.config)
-    mesh = sharding.make_mesh(config.sharding.axis)
+    mesh = local_mesh(config)
     places = sharding.batch_sharding(mesh)
     network, variables = build_main_net(config), jax.device_put(model.variables["depth"], sharding.replicated(mesh))
     chosen = jax.jit(lambda variables, batch: choose(network, config, variables, batch))
-    batch_size = -(-min(batch_size, count) // mesh.size) * mesh.size  # what the devices share evenly
-    for first in range(0, count, batch_size):
+    for first in worlds[::batch_size]:
         indices = np.arange(first, first + batch_size)  # the last batch is rendered whole: one compilation
         batch, scene = render_examples(
             indices, seed=WORLD_SEED, split="evaluation", size=model.image_size, views=(STEREO,)
         )
         choice = jax.device_get(chosen(variables, jax.device_put(add_proxies(batch), places)))
-        for i in range(min(batch_size, count - first)):
+        for i in range(min(batch_size, worlds.stop - first)):
             yield np.asarray(batch.target[i]), np.asarray(scene.depth[i, 0]), Choice(*(part[i] for part in choice))
 
 

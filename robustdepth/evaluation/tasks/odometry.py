@@ -12,6 +12,7 @@ from jaxtyping import Float
 from robustdepth.errors import UserError
 from robustdepth.evaluation.result import Metrics, Result
 from robustdepth.evaluation.tasks.trajectory import SNIPPET, chain_motions, sim3_error, snippet_errors
+from robustdepth.runtime import distributed
 
 ODOMETRY = "odometry"
 STRAIGHT_AHEAD = np.eye(4)  # the trivial baseline: one metre forward from frame to frame
@@ -50,17 +51,23 @@ def evaluate_odometry(model: Any, sequence: Sequence, batch_size: int = 8) -> Re
     Raises UserError for a model without pose network, or an unreadable image.
     """
     count, truth = len(sequence.images), sequence.poses
-    started, network_seconds, motions = time.perf_counter(), 0.0, []
-    images = [_prepare(model, sequence.images[0])]
-    for first in range(1, count, batch_size):
-        images = images[-1:] + [_prepare(model, path) for path in sequence.images[first:][:batch_size]]
-        missing = batch_size + 1 - len(images)  # a short last batch repeats its last image; the surplus is dropped
-        padded = np.stack(images + images[-1:] * missing)
-        asked = time.perf_counter()
-        motions.append(np.asarray(model.relative_pose(padded[:-1], padded[1:]))[: len(images) - 1])
-        network_seconds += time.perf_counter() - asked
+    started, network_seconds = time.perf_counter(), 0.0
 
-    predicted = chain_motions(np.concatenate(motions))
+    def see(batches: range) -> list[list[list[float]]]:
+        nonlocal network_seconds
+        motions: list[list[list[float]]] = []
+        images: list[np.ndarray] = []
+        for first in (1 + batch_size * batch for batch in batches):
+            images = images[-1:] or [_prepare(model, sequence.images[first - 1])]
+            images += [_prepare(model, path) for path in sequence.images[first:][:batch_size]]
+            missing = batch_size + 1 - len(images)  # a short last batch repeats its last image; the surplus is dropped
+            padded = np.stack(images + images[-1:] * missing)
+            asked = time.perf_counter()
+            motions += np.asarray(model.relative_pose(padded[:-1], padded[1:]))[: len(images) - 1].tolist()
+            network_seconds += time.perf_counter() - asked
+        return motions
+
+    predicted = chain_motions(np.array(distributed.shared(-(-(count - 1) // batch_size), see)))
     straight = chain_motions(np.broadcast_to(STRAIGHT_AHEAD, (count - 1, 4, 4)))
     return Result(
         name=f"{ODOMETRY}_{sequence.name}",

@@ -23,8 +23,9 @@ from robustdepth.evaluation.report import save_report
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
 from robustdepth.models.build import build_segmentation_net
-from robustdepth.runtime import sharding
+from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Weights
+from robustdepth.runtime.distributed import is_first
 from robustdepth.runtime.workdir import versions
 from robustdepth.types import Array, PyTree
 from robustdepth.world.solids import CLASSES, PALETTE
@@ -89,37 +90,43 @@ def evaluate_segmentation(weights: Weights, output_folder: pathlib.Path, batch_s
     if "segmentation" not in weights.params:
         raise UserError(f"this checkpoint holds no segmentation network, only {sorted(weights.params)}.")
     count, started = PROTOCOLS[WORLD].count or 0, time.perf_counter()
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    rows: list[np.ndarray] = []
-    with tqdm(total=count, desc="world segmentation", unit="image") as progress:
-        for images, labels, predicted in _predictions(weights, count, batch_size):
-            confusion += confusion_matrix(labels, predicted, len(CLASSES))
-            if len(rows) < SHOWN:
-                rows += [draw_row(*row) for row in zip(images, labels, predicted, strict=True)]
-            progress.update(len(images))
-    scores, seconds = Scores(confusion), time.perf_counter() - started
-    _write_report(output_folder, scores, weights, count, seconds, rows[:SHOWN])
+    rows: list[np.ndarray] = []  # of the first worlds, which process 0 has
+    batch_size = sharding.round_up(min(batch_size, count), jax.local_device_count())
+    block = batch_size * -(-SHOWN // batch_size)
+
+    def measure(own: range) -> list[list[list[int]]]:
+        worlds, found = range(count)[own.start * block : own.stop * block], []
+        with tqdm(total=len(worlds), desc="world segmentation", unit="image", disable=not is_first()) as progress:
+            for images, labels, predicted in _predictions(weights, worlds, batch_size) if worlds else ():
+                found.append(confusion_matrix(labels, predicted, len(CLASSES)).tolist())
+                if len(rows) < SHOWN:
+                    rows.extend(draw_row(*row) for row in zip(images, labels, predicted, strict=True))
+                progress.update(len(images))
+        return found
+
+    scores = Scores(np.sum(distributed.shared(-(-count // block), measure), axis=0))
+    seconds = time.perf_counter() - started
+    distributed.on_first(lambda: _write_report(output_folder, scores, weights, count, seconds, rows[:SHOWN]))
     print(f"{_summary(scores, count, seconds)}\n\nreport: {output_folder / 'report.md'}")
     return scores
 
 
-def _predictions(weights: Weights, count: int, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Images, labels and predicted classes of the first `count` evaluation worlds, batch by batch."""
+def _predictions(weights: Weights, worlds: range, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Images, labels and predicted classes of some evaluation worlds, batch by batch."""
     from robustdepth.world.generate import render_examples
 
     config = weights.config
     network, size = build_segmentation_net(config.model), tuple(config.image_size)
-    mesh = sharding.make_mesh(config.sharding.axis)
+    mesh = sharding.make_mesh(config.sharding.axis, jax.local_devices())
     stats = weights.stats.get("segmentation", {})
     variables = {"params": weights.params["segmentation"], "batch_stats": stats}
     variables = jax.device_put(variables, sharding.replicated(mesh))
-    batch_size = -(-min(batch_size, count) // mesh.size) * mesh.size  # what the devices share evenly
-    for first in range(0, count, batch_size):
+    for first in worlds[::batch_size]:
         indices = np.arange(first, first + batch_size)  # the last batch is rendered whole: one compilation
         batch, scene = render_examples(indices, seed=WORLD_SEED, split="evaluation", size=size, views=())
         images = jax.device_put(batch.target, sharding.batch_sharding(mesh))
         predicted = _classes(network, config.data.grey == 1, variables, images)
-        wanted = min(batch_size, count - first)
+        wanted = min(batch_size, worlds.stop - first)
         yield tuple(np.asarray(x)[:wanted] for x in (batch.target, scene.labels[:, 0], predicted))
 
 

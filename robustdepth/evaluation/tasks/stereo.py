@@ -7,7 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import jax
@@ -23,6 +23,7 @@ from robustdepth.evaluation.protocols import PROTOCOLS, WORLD_SEED
 from robustdepth.evaluation.report import metric_table, save_report
 from robustdepth.evaluation.result import Metrics
 from robustdepth.geometry.depth import disparity_range
+from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import read_model
 from robustdepth.runtime.workdir import versions
 from robustdepth.teachers.stereo_teacher import load_teacher
@@ -42,12 +43,11 @@ Answer = tuple[Float[np.ndarray, "height width"], Bool[np.ndarray, "height width
 Look = Callable[[StereoPair, int], Answer]
 
 
-@dataclasses.dataclass(frozen=True)
-class PairScores:
+class PairScores(NamedTuple):
     """What one pair gave, by the keys of ROWS."""
 
     name: str
-    size: tuple[int, int]
+    size: Sequence[int]  # height and width
     reach: int  # disparities searched, by network and SGBM alike
     rows: dict[str, Metrics]
 
@@ -80,16 +80,18 @@ def evaluate_stereo(
     Raises:
       UserError: no stereo network, pairs that cannot be read, or a report that cannot be written.
     """
-    weights = read_model(model_path)
+    weights = distributed.together(lambda: read_model(model_path))
+    distributed.check_same_step(int(weights.step))
     config, size = weights.config, (int(weights.config.image_size[0]), int(weights.config.image_size[1]))
     if data_root:
-        pairs = open_pairs(data_root, names)
+        pairs = distributed.together(lambda: open_pairs(data_root, names))
     else:
         count = PROTOCOLS["world"].count or 1
         pairs = world_pairs(size, count, WORLD_SEED, min(batch_size, count))
     model = {"name": config.name, "step": int(weights.step), "network": config.stereo.network}
     model |= {"image_size": list(size), "trained_for": reach_of(config, size[1])}
-    return measure(_network(model_path, size), pairs, lambda width: reach_of(config, width), model, folder)
+    network = distributed.together(lambda: _network(model_path, size))
+    return measure(network, pairs, lambda width: reach_of(config, width), model, folder)
 
 
 def reach_of(config: ConfigDict, width: int) -> int:
@@ -104,7 +106,7 @@ def round_up(pixels: int | float) -> int:
 
 def _network(path: str, size: tuple[int, int]) -> Look:
     # One pair at a time on one device: pairs differ in size, and batches of one do not split.
-    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.local_devices()[:1])
     teacher = load_teacher(path, size, mesh)
 
     def look(pair: StereoPair, reach: int) -> Answer:
@@ -124,27 +126,34 @@ def measure(
 
     Raises UserError: a pair cannot be read, or the report cannot be written.
     """
-    scores: list[PairScores] = []
-    panels: list[tuple[str, np.ndarray]] = []
+    panels: list[tuple[str, np.ndarray]] = []  # of the first pairs, which process 0 has
     started, network_seconds = time.perf_counter(), 0.0
-    with tqdm(total=pairs.count, desc="stereo", unit="pair") as progress:
-        for pair in pairs.read():
-            progress.set_postfix_str(pair.name)
-            reach = max(reach_at(pair.left.shape[1]), round_up(pair.max_disparity))
-            before = time.perf_counter()
-            disparity, failed = look(pair, reach)
-            network_seconds += time.perf_counter() - before
-            matched, unmatched = sgm_disparity(pair.left, pair.right, reach)
-            answered = (matched > 0) & ~unmatched
-            rows = score_pair(pair.disparity, disparity, failed, matched, answered)
-            scores.append(PairScores(pair.name, pair.disparity.shape, reach, rows))
-            if len(panels) < SHOWN:
-                panels.append((_caption(scores[-1]), draw_pair(pair, disparity, np.where(answered, matched, 0))))
-            progress.update()
+    block = pairs.rendered * -(-SHOWN // pairs.rendered)
+
+    def measure_share(own: range) -> list[PairScores]:
+        nonlocal network_seconds
+        chosen, scores = range(pairs.count)[own.start * block : own.stop * block], []
+        with tqdm(total=len(chosen), desc="stereo", unit="pair", disable=not distributed.is_first()) as progress:
+            for pair in pairs.read(chosen):
+                progress.set_postfix_str(pair.name)
+                reach = max(reach_at(pair.left.shape[1]), round_up(pair.max_disparity))
+                before = time.perf_counter()
+                disparity, failed = look(pair, reach)
+                network_seconds += time.perf_counter() - before
+                matched, unmatched = sgm_disparity(pair.left, pair.right, reach)
+                answered = (matched > 0) & ~unmatched
+                rows = score_pair(pair.disparity, disparity, failed, matched, answered)
+                scores.append(PairScores(pair.name, pair.disparity.shape, reach, rows))
+                if len(panels) < SHOWN:
+                    panels.append((_caption(scores[-1]), draw_pair(pair, disparity, np.where(answered, matched, 0))))
+                progress.update()
+        return scores
+
+    scores = [PairScores(*row) for row in distributed.shared(-(-pairs.count // block), measure_share)]
     if not scores:
         raise UserError(f"none of the {pairs.count} pairs can be read (the warnings say why): replace their files.")
     result = StereoScores(scores, time.perf_counter() - started, network_seconds)
-    _write_report(folder, pairs, result, model, panels)
+    distributed.on_first(lambda: _write_report(folder, pairs, result, model, panels))
     return result
 
 

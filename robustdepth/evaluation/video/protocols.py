@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from robustdepth.evaluation.result import Metrics, Result, mean_metrics
 from robustdepth.evaluation.video.sources import WORLD_VIDEOS, Video, WorldVideos, footage_videos, odometry_videos
 from robustdepth.evaluation.video.temporal import covisible, flicker, path_scale, temporal_alignment_error, track
 from robustdepth.geometry.camera import resize_camera
+from robustdepth.runtime import distributed
 from robustdepth.types import Camera
 
 VIDEO_WORLD, VIDEO_ODOMETRY, FLICKER = VIDEO_PROTOCOLS = ("video_world", "video_odometry", "flicker")
@@ -36,8 +37,7 @@ class VideoSet:
 
     protocol: str
     title: str
-    groups: Iterable[list[Video]]
-    videos: int
+    groups: Sequence[list[Video]]
     frames: int  # distinct ones
     first_name: str = ""  # of the first sample, which predictions from files are matched by
 
@@ -58,12 +58,12 @@ def open_videos(
         if size is None:
             raise UserError("protocol video_world renders at the model's own size: give --workdir or --checkpoint.")
         title = f"{WORLD_VIDEOS} unseen procedural worlds, 3 frames each, true poses and depth"
-        return VideoSet(protocol, title, WorldVideos(size), WORLD_VIDEOS, 3 * WORLD_VIDEOS)
+        return VideoSet(protocol, title, WorldVideos(size), 3 * WORLD_VIDEOS)
     odometry = protocol == VIDEO_ODOMETRY
     videos, count = odometry_videos(data_root, sequence) if odometry else footage_videos(data_root, clips)
     what = f"KITTI odometry {sequence}, true poses" if odometry else f"own footage in {data_root}"
     title = f"{what}, {count} frames"
-    return VideoSet(protocol, title, [[video] for video in videos], len(videos), count, videos[0].frames[0].name)
+    return VideoSet(protocol, title, [[video] for video in videos], count, videos[0].frames[0].name)
 
 
 def evaluate_videos(
@@ -86,19 +86,26 @@ def evaluate_videos(
     inverse_median = (1 / np.asarray(median_map)).astype(np.float32)
     score = _score_flicker if opened.protocol == FLICKER else _score_tae
     started, network_seconds = time.perf_counter(), 0.0
-    rows: dict[str, dict[str, list[Metrics]]] = {}  # by video or clip: metrics of model and baselines, to be averaged
-    with tqdm(total=opened.videos, desc=opened.protocol, unit="video") as progress:
-        for group in opened.groups:
+
+    def measure(own: range) -> list[tuple[str, dict[str, list[Metrics]]]]:
+        nonlocal network_seconds
+        found = []
+        for number in tqdm(own, desc=opened.protocol, unit="group of videos", disable=not distributed.is_first()):
+            group = opened.groups[number]
             prepared, inverse, seconds = _predict(predictor, group)
             network_seconds += seconds
             for video in group:
                 count = len(video.frames)
                 images, prepared, maps, inverse = prepared[:count], prepared[count:], inverse[:count], inverse[count:]
                 unit = np.float32(_path_unit(predictor, video, images) if rule == PATH_SCALE else 1)
-                row = rows.setdefault(video.recording if opened.protocol == FLICKER else video.name, {})
-                for key, measured in score(video, _stack(video, maps) / unit, inverse_median, rule).items():
-                    row.setdefault(key, []).extend(measured)
-            progress.update(len(group))
+                name = video.recording if opened.protocol == FLICKER else video.name
+                found.append((name, score(video, _stack(video, maps) / unit, inverse_median, rule)))
+        return found
+
+    rows: dict[str, dict[str, list[Metrics]]] = {}  # by video or clip: metrics of model and baselines, to be averaged
+    for name, scored in distributed.shared(len(opened.groups), measure):
+        for key, measured in scored.items():
+            rows.setdefault(name, {}).setdefault(key, []).extend(measured)
     for name, row in rows.items():
         if not row["model"]:
             raise UserError(f"optical flow can follow nothing between any two frames of {name}: leave it out.")

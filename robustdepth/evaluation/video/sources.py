@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -44,20 +44,26 @@ class Video:
         return self.motions
 
 
-class WorldVideos:
+class WorldVideos(Sequence[list[Video]]):
     """Three frames each of the first `count` evaluation worlds, with true depth, motion and moving objects.
 
-    Iterating renders them in groups of `chunk`, whose frames together nearly fill the network's usual batch of 16.
+    They are rendered when asked for, in groups of `chunk`, whose frames together nearly fill the network's usual batch
+    of 16.
     """
 
     chunk = 5
 
     def __init__(self, size: tuple[int, int], count: int = WORLD_VIDEOS):
-        self.size, self.count = size, count
+        self.size, self._count = size, count
 
-    def __iter__(self) -> Iterator[list[Video]]:
-        for first in range(0, self.count, self.chunk):
-            yield self._render(first)[: self.count - first]
+    def __len__(self) -> int:
+        return -(-self._count // self.chunk)
+
+    def __getitem__(self, group: int) -> list[Video]:  # type: ignore[override]
+        if not 0 <= group < len(self):
+            raise IndexError(group)
+        first = group * self.chunk
+        return self._render(first)[: self._count - first]
 
     def _render(self, first: int) -> list[Video]:
         from robustdepth.world.generate import render_examples

@@ -127,7 +127,7 @@ def test_a_report_of_pairs_of_two_sizes(tmp_path, capsys):
         asked.append((pair.name, reach))
         return nearly_right(pair, reach)
 
-    pairs = StereoPairs("made-up pairs", 2, lambda: iter(PAIRS))
+    pairs = StereoPairs("made-up pairs", 2, lambda chosen: iter(PAIRS[chosen.start : chosen.stop]))
     result = measure(look, pairs, lambda width: 16, {"name": "made-up", "step": 7}, tmp_path)
     assert asked == [("small", 16), ("wide", 32)]  # 20 pixels are farther than the network's own 16
 

@@ -56,7 +56,7 @@ def wall_video(moving: np.ndarray | None = None) -> Video:
 
 def test_video_world_aligns_once_a_video_and_states_the_floor():
     video = wall_video(moving=np.zeros((5, *SIZE), bool))
-    opened = protocols.VideoSet("video_world", "walls", [[video]], 1, 5)
+    opened = protocols.VideoSet("video_world", "walls", [[video]], 5)
     perfect = 3 / video.truth + np.float32(0.2)  # a scale and a shift away
     result = evaluate_videos(opened, Replay(perfect), MEDIAN_MAP)
     assert (result.name, result.alignment) == ("video_world", "least_squares, one per video")
@@ -138,7 +138,7 @@ def test_flicker_of_own_footage_by_clip(tmp_path):
         for number in (8, 9, 10):
             cv2.imwrite(str(tmp_path / folder / f"frame_{number}.png"), texture()[:48])
     opened = open_videos("flicker", data_root=str(tmp_path))
-    assert (opened.videos, opened.frames) == (2, 6)
+    assert (len(opened.groups), opened.frames) == (2, 6)
     factors = [1, 1, 1, 1.1, 1 / 1.1, 1.1]  # steady, then pulsing
     maps = np.stack([np.full(RECORDED, 0.1 * factor, np.float32) for factor in factors])
     result = evaluate_videos(opened, Replay(maps), MEDIAN_MAP)
@@ -179,7 +179,7 @@ def test_what_a_protocol_needs(protocol, sentence):
 
 def test_refused_predictions_and_alignments():
     video = wall_video()
-    odometry = protocols.VideoSet("video_odometry", "", [[dataclasses.replace(video, truth=None)]], 1, 5)
+    odometry = protocols.VideoSet("video_odometry", "", [[dataclasses.replace(video, truth=None)]], 5)
     good = 1 / video.truth
     with pytest.raises(UserError, match="cannot scale these predictions: give --alignment=none"):
         evaluate_videos(odometry, Replay(good), MEDIAN_MAP)
