@@ -17,6 +17,7 @@ from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import task_of
 from robustdepth.runtime.checkpoint import FOLDER, latest_step
 from robustdepth.runtime.inference import load_model
+from robustdepth.runtime.logging import keep_steps
 from robustdepth.runtime.workdir import FINISHED_FILE
 
 WATCH_FILE = "watch.jsonl"
@@ -56,7 +57,7 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
 def _begin(log: pathlib.Path) -> list[int]:
     """The steps that were evaluated before."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
+    return keep_steps(log) if log.exists() else []
 
 
 def _look(workdir: str) -> tuple[bool, int | None]:

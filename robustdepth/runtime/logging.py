@@ -4,6 +4,7 @@ The method names are those of `clu.metric_writers`, whose module imports TensorF
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -22,9 +23,7 @@ class MetricWriter:
         """Opens the logs; lines at or after `first_step`, left by a killed run, are dropped: none appears twice."""
         self._path = workdir / METRICS_FILE
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < first_step]
-            with replacing(self._path) as path:
-                path.write_text("".join(line + "\n" for line in kept))
+            keep_steps(self._path, first_step)
         self._lines = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
 
@@ -51,11 +50,22 @@ class MetricWriter:
         self._board.close()
 
 
+def keep_steps(log: pathlib.Path, before: int | float = math.inf) -> list[int]:
+    """Takes out of a log of JSON lines the step `before`, all later ones, and lines cut off by a kill.
+
+    Returns the steps that are left, in the file's order.
+    """
+    kept = [line for line in log.read_text(errors="replace").splitlines() if _step_of(line) < before]
+    with replacing(log) as path:
+        path.write_text("".join(line + "\n" for line in kept))
+    return [int(_step_of(line)) for line in kept]
+
+
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError):
-        return float("inf")  # a line cut off by a kill
+    except (ValueError, TypeError, KeyError):
+        return math.inf  # cut off by a kill
 
 
 def duration(seconds: float) -> str:

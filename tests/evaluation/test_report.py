@@ -138,7 +138,11 @@ def test_watch_follows_a_training_until_it_is_finished(tmp_path, fakes, monkeypa
     assert rows[1]["world"] == report["protocols"]["world"]["metrics"]
     monkeypatch.setattr(watch, "latest_step", lambda _: 20)
     watch.watch(str(fakes), str(out), Options(["world"]), poll_seconds=0.01)  # nothing new: nothing is done twice
-    assert len((out / "watch.jsonl").read_text().splitlines()) == 2
+    whole = (out / "watch.jsonl").read_text()
+    assert len(whole.splitlines()) == 2
+    (out / "watch.jsonl").write_text(whole[:-20])  # killed while it wrote the last line: that step is evaluated again
+    watch.watch(str(fakes), str(out), Options(["world"]), poll_seconds=0.01)
+    assert (out / "watch.jsonl").read_text() == whole
 
 
 def test_watch_ends_at_sigterm(tmp_path, fakes, monkeypatch):

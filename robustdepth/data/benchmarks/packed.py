@@ -42,7 +42,7 @@ def pack_condition(
     count, folder = len(open_condition(condition, root, split)), pathlib.Path(output) / NAME / condition / VERSION
     identity = {"frames": count, "split": hashlib.sha256(pathlib.Path(split).read_bytes()).hexdigest() if split else ""}
     if (folder / "dataset_info.json").is_file():
-        if json.loads((folder / "metadata.json").read_text()) != identity:
+        if _identity_in(folder) != identity:
             raise UserError(f"{folder} holds another choice of frames; choose another --output, or delete it.")
         return f"{folder} is already prepared: {count} frames; nothing to do."
     builder = RobustdepthEvaluation(identity, split, beam=bool(beam), config=condition, data_dir=output)
@@ -50,6 +50,13 @@ def pack_condition(
         config = tfds.download.DownloadConfig(manual_dir=root, **options)
         builder.download_and_prepare(download_dir=unused, download_config=config)
     return f"packed {count} frames of {condition} into {folder}; evaluate with --data_root={output}"
+
+
+def _identity_in(folder: pathlib.Path) -> Any:
+    try:
+        return json.loads((folder / "metadata.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'metadata.json'} is damaged ({error}): delete {folder} and pack again.") from error
 
 
 def _beam_options(text: str) -> Any:

@@ -100,6 +100,9 @@ def test_packing_keeps_every_bit_and_evaluation_reads_it(tmp_path, monkeypatch, 
     min((source / "rainy" / "left-image-full-size").iterdir()).unlink()
     with pytest.raises(UserError, match="holds another choice of frames"):
         run(monkeypatch, *command)
+    truncate(next(output.rglob("metadata.json")))
+    with pytest.raises(UserError, match=r"metadata\.json is damaged .* pack again"):
+        run(monkeypatch, *command)
 
 
 def test_damaged_sources_stop_the_packing(tmp_path):
