@@ -45,6 +45,14 @@ takes_minutes = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def settings_stay():
+    """No module leaves optimisations on, with which all that come after it would compile for longer."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    yield
+    assert jax.config.read("jax_disable_most_optimizations") == before
+
+
 @pytest.fixture(scope="module")
 def compiled_for_real():
     """Programs have the optimisations that users have, in a module's tests and in the commands that they start."""

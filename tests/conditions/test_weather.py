@@ -12,14 +12,6 @@ from robustdepth.types import Camera
 SIZE = (32, 64)
 
 
-@pytest.fixture(autouse=True)
-def quick_compiling():
-    """Programs run once or twice here; optimising them would take most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def street(batch: int, size: tuple[int, int] = SIZE, horizon: float = 12.0):
     """A textured street seen from 1.6 m: a road, a wall 12 m away on the left, sky; image, depth and camera."""
     height, width = size

@@ -34,13 +34,6 @@ class TwoPartNet(nn.Module):
         return DepthOutput((disparity,), {}, {8: decoded})
 
 
-@pytest.fixture(autouse=True)
-def quick_compiling():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def evaluate(changes: dict, graph_mode: str = "learned", views: tuple[str, ...] = ("clean", "perturbed")):
     """Loss, Aux and gradients of a toy experiment with temporal and stereo views."""
     config = tiny_config(("next", "stereo"))

@@ -21,13 +21,6 @@ OFF = {"photometric": 0.0, "smoothness": 0.0}
 KEY, STEP = jax.random.key(2), jnp.int32(0)
 
 
-@pytest.fixture(autouse=True)
-def quick_compiling():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def stereo_config(weights: dict[str, float], jitter: float = 0.0):
     config = tiny_config()
     config.task = "stereo"

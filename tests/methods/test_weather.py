@@ -47,13 +47,6 @@ class ToyPose(nn.Module):
         return jnp.broadcast_to(motion, (first.shape[0], 6))
 
 
-@pytest.fixture(autouse=True)
-def quick_compiling():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def toy_config():
     config = tiny_config(("next",))
     config.batch_size = 2

@@ -13,6 +13,8 @@ from robustdepth.world.generate import render_examples
 from robustdepth.world.raycast import FAR
 from robustdepth.world.scene import CLASSES
 
+pytestmark = pytest.mark.usefixtures("compiled_for_real")  # hundreds of examples are rendered here
+
 SIZE = (64, 208)
 SEED = 5
 
