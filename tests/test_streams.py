@@ -29,12 +29,35 @@ class Keys:
     def __init__(self, monkeypatch):
         self.used: collections.Counter = collections.Counter()
         self.folded: set = set()
-        for name in (*SAMPLERS, "split"):
-            monkeypatch.setattr(jax.random, name, self._watch(getattr(jax.random, name), self._count))
+        self.unknown: jax.Array | None = None
+        for name in SAMPLERS:
+            monkeypatch.setattr(jax.random, name, self._watch(self._hide(getattr(jax.random, name)), self._count))
+        monkeypatch.setattr(jax.random, "split", self._watch(jax.random.split, self._count))
         monkeypatch.setattr(jax.random, "fold_in", self._watch(jax.random.fold_in, self.folded.add))
 
     def use(self, key) -> None:
         self._count(self._value(key))
+
+    def trace(self, function, *arguments) -> None:
+        """Runs a function on shapes alone; random keys have values, what is drawn from them has none."""
+
+        def run(unknown, *arguments):
+            self.unknown = unknown
+            with jax.ensure_compile_time_eval():
+                return function(*arguments)
+
+        jax.eval_shape(run, jnp.uint32(0), *arguments)
+        self.unknown = None
+
+    def _hide(self, sampler):
+        """The sampler, which is only traced while a function is: compiling all of them takes most of the time."""
+
+        def hidden(key, *arguments, **options):
+            if self.unknown is not None:
+                key = jax.random.wrap_key_data(jax.random.key_data(key) ^ self.unknown)
+            return sampler(key, *arguments, **options)
+
+        return hidden
 
     def _count(self, value: tuple[int, ...]) -> None:
         self.used[value] += 1
@@ -55,16 +78,6 @@ class Keys:
         allowed = {self._value(key) for key in shared}
         assert not [key for key, times in self.used.items() if times > 1 and key not in allowed]
         assert not self.folded & self.used.keys()
-
-
-def trace(function, *arguments) -> None:
-    """Runs a function on shapes alone; random keys have values."""
-
-    def run(*arguments):
-        with jax.ensure_compile_time_eval():
-            return function(*arguments)
-
-    jax.eval_shape(run, *arguments)
 
 
 def everything():
@@ -109,7 +122,7 @@ def test_no_key_is_used_twice_in_a_step_and_in_what_networks_start_from(make, mo
     for name in params:
         keys.use(initial_key(config.seed, name))
     auto_mask = stream(key, "auto_mask")  # all views of a target meet the same mask
-    trace(lambda *arguments: loss_fn(*arguments, key, jnp.int32(1))[0], params, stats, batch)
+    keys.trace(lambda *arguments: loss_fn(*arguments, key, jnp.int32(1))[0], params, stats, batch)
     keys.check(shared=(auto_mask,))
     assert len(keys.used) > (40 if make is everything else 10)
 
@@ -120,7 +133,7 @@ def test_no_key_is_used_twice_in_any_condition(monkeypatch):
     roots = [jax.random.key(number) for number in range(len(CONDITIONS))]
     keys = Keys(monkeypatch)
     for root, condition in zip(roots, CONDITIONS.values(), strict=True):
-        trace(lambda *maps, c=condition, k=root: c(*maps, camera, k, severity), image, depth)
+        keys.trace(lambda *maps, c=condition, k=root: c(*maps, camera, k, severity), image, depth)
     keys.check()
 
 
