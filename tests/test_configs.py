@@ -32,7 +32,12 @@ ALIKE = {
     "kitti_weather_resnet18": "world_weather",
     "kitti_selective_resnet18": "kitti_selective_resnet50",
     "world_stereo_teacher_fine": "world_stereo_teacher",
+    "overfit_clip": "adapt",
+    "kitti_mono_stereo_resnet18": "real_streets",
+    "kitti_stereo_resnet18": "kitti_selective_resnet50",
+    "real_clip_selective": "world_selective",
 }
+TAKEN = [name for name in NAMES if name not in (*LARGE, *ALIKE)]
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +92,13 @@ def test_what_is_not_taken_is_like_what_is(name):
         {term for term, weight in shrunken(n).loss.items() if weight_at(weight, jnp.int32(10**6))}
         for n in (name, ALIKE[name])
     )
+    assert ALIKE[name] in TAKEN
     assert ours <= others
+    assert shrunken(name).task == shrunken(ALIKE[name]).task
+    assert shrunken(name).data.views in [shrunken(other).data.views for other in TAKEN]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=takes_minutes if n in (*LARGE, *ALIKE) else ()) for n in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in TAKEN else takes_minutes) for n in NAMES])
 def test_config_can_be_run_and_takes_a_step(name):
     config, mesh = shrunken(name), one_device()
     experiment = build(config, mesh)
