@@ -25,7 +25,7 @@ quickstart: $(VENV)/installed  ## Trains on the procedural world, evaluates on u
 	@echo "Next: your own video. README.md says how."
 
 test: $(VENV)/installed-dev  ## Runs the tests.
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: export ROBUSTDEPTH_ALL_TESTS := 1
 test-all: test  ## Runs also the few tests that take minutes each.

@@ -13,6 +13,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 # Compiled programs are kept between tests, and handed on to the commands that tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")  # by default it is a whole second
 
 import jax
 import pytest
@@ -38,6 +39,14 @@ PACKAGES = (
     "runtime",
 )
 install_import_hook([f"robustdepth.{package}" for package in PACKAGES], "beartype.beartype")
+
+
+LONGEST = ("test_configs.py", "test_train_command.py", "test_distributed.py", "test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin, so that no worker waits at the end for the other one to finish such a file."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 takes_minutes = pytest.mark.skipif(
