@@ -143,9 +143,9 @@ def test_a_key_that_serves_two_purposes_is_found(monkeypatch):
     for use in (lambda: jax.random.normal(jax.random.split(key)[1]), lambda: jax.random.fold_in(clash, 7)):
         with monkeypatch.context() as patch:
             keys = Keys(patch)
-            jax.random.uniform(clash)
+            keys.trace(lambda: jax.random.uniform(clash))
             keys.check()
-            use()
+            keys.trace(use)
             with pytest.raises(AssertionError):
                 keys.check()
 
