@@ -26,6 +26,17 @@ def maps(count: int) -> list[np.ndarray]:
     return [draw.uniform(1.0, 80.0, (3, 6, 8)).astype(np.float32) for _ in range(count)]
 
 
+def drawn(config, networks):
+    """Random variables of the networks, by one program: operation by operation, compiling takes the most time."""
+    return jax.jit(lambda: init_variables(config, networks))()
+
+
+def predicted(network, variables, batch) -> np.ndarray:
+    """Disparities of the batch's targets; Float32 [batch, height, width]."""
+    images = np.asarray(batch.target, np.float32) / 255
+    return np.asarray(jax.jit(lambda v, x: network.apply(v, x, train=False).disparities[0])(variables, images))
+
+
 def test_only_samples_without_any_true_depth_are_compared():
     depth, start = maps(2)
     truth = np.zeros_like(depth)
@@ -48,15 +59,15 @@ def test_the_starting_network_teaches_what_it_predicts(monkeypatch):
     config = tiny_config()
     config.init_from, config.image_size = "runs/earlier", (32, 32)
     network = build_networks(config)["depth"]
-    own = init_variables(config, {"depth": network})["depth"]
+    own = drawn(config, {"depth": network})["depth"]
     config.seed = 1
-    earlier = init_variables(config, {"depth": network})["depth"]
+    earlier = drawn(config, {"depth": network})["depth"]
     weights = Weights(config, {"depth": earlier["params"]}, {"depth": earlier["batch_stats"]}, 7)
     monkeypatch.setattr(init_from, "read_model", lambda path: weights)
     mesh = sharding.make_mesh("data")
     batch = sharding.put_batch(random_batch(config), mesh)
     taught = load_starting_network(config, network, own, mesh).teach(batch)
-    disparity = network.apply(earlier, jnp.asarray(batch.target, jnp.float32) / 255, train=False).disparities[0]
+    disparity = predicted(network, earlier, batch)
     low, high = 1 / config.model.max_depth, 1 / config.model.min_depth
     np.testing.assert_allclose(1 / taught.start, low + (high - low) * np.asarray(disparity), rtol=1e-4)
     assert np.std(taught.start) > 0.01
@@ -88,13 +99,11 @@ def test_with_frozen_statistics_training_begins_at_the_start():
     config = tiny_config(("next",))
     config.data.jitter, config.data.flip = (0.0, 0.0, 0.0, 0.0), False
     networks = build_networks(config)
-    variables = init_variables(config, networks)
+    variables = drawn(config, networks)
     stats = {name: jax.tree.map(lambda x: x + 0.3, tree["batch_stats"]) for name, tree in variables.items()}
     params = {name: tree["params"] for name, tree in variables.items()}
     batch = random_batch(config)
-    images = jnp.asarray(batch.target, jnp.float32) / 255
-    known = {"params": params["depth"], "batch_stats": stats["depth"]}
-    wanted = networks["depth"].apply(known, images, train=False).disparities[0]
+    wanted = predicted(networks["depth"], {"params": params["depth"], "batch_stats": stats["depth"]}, batch)
     shown = {}
     for frozen in (True, False):
         config.model.freeze_statistics = frozen
@@ -112,7 +121,7 @@ def test_a_training_begins_at_its_start_and_is_held_there(monkeypatch):
     config.init_from, config.model.freeze_statistics, config.loss.start = "runs/earlier", True, 10.0
     config.data.update(name="frames", root="footage", world_share=0.0, jitter=(0.0, 0.0, 0.0, 0.0), flip=False)
     config.image_size, config.optimizer.learning_rate = (32, 32), 1e-2
-    variables = init_variables(config, build_networks(config))
+    variables = drawn(config, build_networks(config))
     weights = Weights(
         config,
         {name: tree["params"] for name, tree in variables.items()},
