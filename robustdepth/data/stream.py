@@ -183,13 +183,16 @@ class Stream:
 
     def _rendered(self) -> Batch:
         # Imported here because it compiles nothing for those who train on recordings alone.
-        from robustdepth.world.generate import render_examples, surface_depth
+        from robustdepth.world.generate import render_examples, rendering_devices, surface_depth
 
         config, count = self._config, self.world_count
         share = count // self._shards
         indices = self._rendered_taken + self._shard * share + np.arange(share)
         size, views = tuple(config.image_size), tuple(config.data.views)
-        batch, truth = render_examples(indices, seed=config.seed, split="train", size=size, views=views)
+        devices = rendering_devices()
+        batch, truth = render_examples(
+            indices, seed=config.seed, split="train", size=size, views=views, devices=devices
+        )
         if config.task == "segmentation":
             return dataclasses.replace(batch, labels=truth.labels[:, 0])
         if uses_truth(config):

@@ -82,12 +82,12 @@ def _dataset_samples(protocol: Protocol, data_root: str, split: str, drives: Seq
 
 
 class WorldSamples:
-    """Target views of the first `count` evaluation worlds, rendered a few at a time."""
-
-    chunk = 4
+    """Target views of the first `count` evaluation worlds, rendered a few at a time: four on each device."""
 
     def __init__(self, count: int, size: tuple[int, int]):
-        self.size = size
+        from robustdepth.world.generate import rendering_devices
+
+        self.size, self.chunk = size, 4 * len(rendering_devices())
         self._count = count
         self._lock = threading.Lock()
         # Rendered now, so that the renderer's compilation is not taken for evaluation time.
@@ -108,10 +108,12 @@ class WorldSamples:
             return self._chunks[chunk][index % self.chunk]
 
     def _render(self, first: int) -> list[EvalSample]:
-        from robustdepth.world.generate import render_examples
+        from robustdepth.world.generate import render_examples, rendering_devices
 
-        indices = np.arange(first, first + self.chunk)
-        batch, scene = render_examples(indices, seed=WORLD_SEED, split="evaluation", size=self.size, views=())
+        indices, devices = np.arange(first, first + self.chunk), rendering_devices()
+        batch, scene = render_examples(
+            indices, seed=WORLD_SEED, split="evaluation", size=self.size, views=(), devices=devices
+        )
         images, depths, cameras = jax.device_get((batch.target, scene.depth[:, 0], batch.camera))
         return [
             EvalSample(images[i], depths[i], jax.tree.map(lambda leaf, i=i: leaf[i], cameras), f"world_{first + i:05d}")

@@ -1,15 +1,18 @@
 """Rendered training and evaluation examples of the driving world.
 
 Example i is a pure function of (seed, split, i): it is the same at whatever time and beside whatever others it is
-rendered. In a batch of another size the compiler rounds otherwise, which changes a few pixels along edges.
+rendered. In a batch of another size the compiler rounds otherwise, which changes a few pixels along edges; several
+devices that share a batch have batches of their own.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int, Key
 
 from robustdepth.errors import UserError, nearest
@@ -29,10 +32,14 @@ def render_examples(
     split: str,
     size: tuple[int, int],
     views: tuple[str, ...] = (PREVIOUS, NEXT, STEREO),
+    devices: Sequence[jax.Device] = (),
 ) -> tuple[Batch, Scene]:
     """Renders examples `indices` of a split ("train" or "evaluation"; they share no scene) at `size` (height, width).
 
     Images are uint8, depth is in metres with the sky at 100, poses map points of the target camera into the source's.
+
+    Args:
+      devices: that share the examples, where these divide by their number; else they are rendered on one.
 
     Raises:
       UserError: if the split or a view is unknown.
@@ -43,6 +50,9 @@ def render_examples(
         if name not in TIMES:
             raise UserError(f"unknown view {name!r} of the procedural world: {nearest(name, TIMES)}")
     indices = jnp.asarray(indices, jnp.int32)
+    if len(devices) > 1 and len(indices) % len(devices) == 0:  # all that follows keeps to the examples' places
+        mesh = jax.make_mesh((len(devices),), ("example",), axis_types=(AxisType.Auto,), devices=devices)
+        indices = jax.device_put(indices, NamedSharding(mesh, PartitionSpec("example")))
     worlds = sample_worlds(scene_keys(seed, split, indices))
     camera = cameras_of(worlds, size)
     placed = place_views(worlds, camera, views)
@@ -58,6 +68,12 @@ def render_examples(
         source_names=tuple(views),
     )
     return batch, Scene(depth=depth, labels=labels, moving=moving, pose=relative_poses(placed))
+
+
+def rendering_devices() -> list[jax.Device]:
+    """The devices that share a batch: all of this process; one on CPUs, whose devices share the cores anyway."""
+    devices = jax.local_devices()
+    return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def surface_depth(depth: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -195,7 +195,7 @@ def test_small_recordings_are_decoded_once(drive):
             np.testing.assert_allclose(target.astype(float), picture(int(index)), atol=8)
 
 
-def fake_render(indices, *, seed, split, size, views):
+def fake_render(indices, *, seed, split, size, views, devices):
     """Stands in for the renderer: every pixel is the example's index."""
     count = len(indices)
     images = np.broadcast_to(np.asarray(indices, np.uint8)[:, None, None, None], (count, *size, 3))

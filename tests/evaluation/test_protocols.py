@@ -78,7 +78,7 @@ def test_what_a_protocol_needs():
 def test_world_samples_are_the_first_hundred_evaluation_worlds(monkeypatch):
     asked = []
 
-    def render_examples(indices, *, seed, split, size, views):
+    def render_examples(indices, *, seed, split, size, views, devices):
         asked.append((seed, split, size, views))
         count = len(indices)
         camera = Camera(np.ones((count, 2), np.float32), np.ones((count, 2), np.float32), size)

@@ -111,7 +111,7 @@ def local_mesh(config: ConfigDict) -> Mesh:
 
 def _choices(model: DepthModel, worlds: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, Choice]]:
     """Image, true depth and choice of some evaluation worlds, one by one."""
-    from robustdepth.world.generate import render_examples
+    from robustdepth.world.generate import render_examples, rendering_devices
 
     config, add_proxies = model.config, proxies_for(model.config)
     mesh = local_mesh(config)
@@ -120,8 +120,9 @@ def _choices(model: DepthModel, worlds: range, batch_size: int) -> Iterator[tupl
     chosen = jax.jit(lambda variables, batch: choose(network, config, variables, batch))
     for first in worlds[::batch_size]:
         indices = np.arange(first, first + batch_size)  # the last batch is rendered whole: one compilation
+        size, devices = model.image_size, rendering_devices()
         batch, scene = render_examples(
-            indices, seed=WORLD_SEED, split="evaluation", size=model.image_size, views=(STEREO,)
+            indices, seed=WORLD_SEED, split="evaluation", size=size, views=(STEREO,), devices=devices
         )
         choice = jax.device_get(chosen(variables, jax.device_put(add_proxies(batch), places)))
         for i in range(min(batch_size, worlds.stop - first)):

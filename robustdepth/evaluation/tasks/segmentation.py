@@ -113,7 +113,7 @@ def evaluate_segmentation(weights: Weights, output_folder: pathlib.Path, batch_s
 
 def _predictions(weights: Weights, worlds: range, batch_size: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Images, labels and predicted classes of some evaluation worlds, batch by batch."""
-    from robustdepth.world.generate import render_examples
+    from robustdepth.world.generate import render_examples, rendering_devices
 
     config = weights.config
     network, size = build_segmentation_net(config.model), tuple(config.image_size)
@@ -123,7 +123,9 @@ def _predictions(weights: Weights, worlds: range, batch_size: int) -> Iterator[t
     variables = jax.device_put(variables, sharding.replicated(mesh))
     for first in worlds[::batch_size]:
         indices = np.arange(first, first + batch_size)  # the last batch is rendered whole: one compilation
-        batch, scene = render_examples(indices, seed=WORLD_SEED, split="evaluation", size=size, views=())
+        batch, scene = render_examples(
+            indices, seed=WORLD_SEED, split="evaluation", size=size, views=(), devices=rendering_devices()
+        )
         images = jax.device_put(batch.target, sharding.batch_sharding(mesh))
         predicted = _classes(network, config.data.grey == 1, variables, images)
         wanted = min(batch_size, worlds.stop - first)

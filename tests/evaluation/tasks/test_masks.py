@@ -122,7 +122,7 @@ def worlds(monkeypatch):
     truth = draw.uniform(1.0, 100.0, (COUNT + 8, 1, HEIGHT, WIDTH)).astype(np.float32)
     factor = draw.choice([0.0, 0.8, 1.0, 1.3], truth[:, 0].shape).astype(np.float32)
 
-    def render_examples(indices, *, seed, split, size, views):
+    def render_examples(indices, *, seed, split, size, views, devices):
         assert (seed, split, size, views) == (0, "evaluation", (HEIGHT, WIDTH), ("stereo",))
         count = len(indices)
         batch = Batch(

@@ -95,7 +95,7 @@ def worlds(monkeypatch):
     )
     labels = draw.integers(0, 9, (COUNT + 8, 1, 32, 64)).astype(np.int32)
 
-    def render_examples(indices, *, seed, split, size, views):
+    def render_examples(indices, *, seed, split, size, views, devices):
         assert (seed, split, size, views) == (0, "evaluation", (32, 64), ())
         return SimpleNamespace(target=images[indices]), SimpleNamespace(labels=labels[indices])
 
