@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from robustdepth.runtime.checkpoint import committed_steps, load_weights
+from robustdepth.runtime.config import CONFIG_FILE
+from robustdepth.runtime.workdir import MEDIAN_FILE
 from tests.conftest import REPOSITORY
 from tests.recordings import write_clip
 
@@ -45,6 +47,14 @@ def uninterrupted(clip, tmp_path_factory) -> pathlib.Path:
     """The workdir of a run that nothing disturbed."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     finish(start(clip, workdir))
+    return workdir
+
+
+def begun(uninterrupted: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """The workdir as that run left it before its first step, after it had measured the median depth of worlds."""
+    workdir.mkdir()
+    for name in (CONFIG_FILE, MEDIAN_FILE):  # what has compiled for longest need not be done by every run
+        shutil.copy(uninterrupted / name, workdir)
     return workdir
 
 
@@ -91,9 +101,9 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def killed(clip, tmp_path_factory) -> pathlib.Path:
+def killed(clip, uninterrupted, tmp_path_factory) -> pathlib.Path:
     """The workdir of a run that was killed before its end."""
-    workdir = tmp_path_factory.mktemp("killed") / "run"
+    workdir = begun(uninterrupted, tmp_path_factory.mktemp("killed") / "run")
     process = start(clip, workdir)
     interrupt(process, workdir, signal.SIGKILL)
     finish(process, -signal.SIGKILL)
@@ -121,13 +131,14 @@ def test_a_killed_run_goes_on_with_another_number_of_devices(clip, killed, unint
 
 
 def test_sigterm_saves_and_ends_cleanly_and_the_run_goes_on_exactly(clip, uninterrupted, tmp_path):
-    process = start(clip, tmp_path / "run")
-    interrupt(process, tmp_path / "run", signal.SIGTERM)
+    workdir = begun(uninterrupted, tmp_path / "run")
+    process = start(clip, workdir)
+    interrupt(process, workdir, signal.SIGTERM)
     out, _ = finish(process)
     assert "stopped by SIGTERM; saved at step" in out
-    assert not (tmp_path / "run" / "finished").exists()
-    finish(start(clip, tmp_path / "run"))
-    for ours, theirs in zip(everything(tmp_path / "run"), everything(uninterrupted), strict=True):
+    assert not (workdir / "finished").exists()
+    finish(start(clip, workdir))
+    for ours, theirs in zip(everything(workdir), everything(uninterrupted), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
