@@ -5,12 +5,21 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 import robustdepth
 from robustdepth.evaluation.run import Options, evaluate_model
 from robustdepth.runtime.bundle import BUNDLED, BUNDLED_EXPERT, BUNDLED_MODEL
 from robustdepth.runtime.inference import load_model
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    """Eight worlds that no training sees, of a size that compiles and runs for long: rendered once."""
+    from robustdepth.world.generate import render_examples
+
+    return render_examples(np.arange(8), seed=11, split="evaluation", size=(128, 416), views=("next",))
 
 
 def test_the_files_are_small_and_have_a_card():
@@ -20,24 +29,20 @@ def test_the_files_are_small_and_have_a_card():
     assert BUNDLED_EXPERT.name in card
 
 
-def test_it_knows_the_metres_of_unseen_worlds_with_cameras_of_their_own():
-    from robustdepth.world.generate import render_examples
-
-    batch, truth = render_examples(np.arange(4), seed=11, split="evaluation", size=(128, 416), views=())
+def test_it_knows_the_metres_of_unseen_worlds_with_cameras_of_their_own(worlds):
+    batch, truth = worlds
     cameras = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), batch.camera) for i in range(4)]
-    predictions = robustdepth.load(BUNDLED).batch(list(np.asarray(batch.target)), cameras)
+    predictions = robustdepth.load(BUNDLED).batch(list(np.asarray(batch.target[:4])), cameras)
     assert {prediction.scale for prediction in predictions} == {"metric"}
-    depth, true = np.stack([p.depth for p in predictions]), np.asarray(truth.depth[:, 0])
+    depth, true = np.stack([p.depth for p in predictions]), np.asarray(truth.depth[:4, 0])
     known = true < 80
     error = np.abs(depth - true)[known] / true[known]
     constant = np.abs(np.median(true[known]) - true[known]) / true[known]
     assert error.mean() < 0.4 * constant.mean()  # metres, without scaling, against the best of constants
 
 
-def test_it_brings_a_pose_network_that_knows_how_far_the_camera_drove():
-    from robustdepth.world.generate import render_examples
-
-    batch, truth = render_examples(np.arange(8), seed=11, split="evaluation", size=(128, 416), views=("next",))
+def test_it_brings_a_pose_network_that_knows_how_far_the_camera_drove(worlds):
+    batch, truth = worlds
     model = load_model(BUNDLED)
     first, second = (np.asarray(images, np.float32) / 255 for images in (batch.target, batch.sources[:, 0]))
     moved = np.asarray(model.relative_pose(first, second))[:, :3, 3]
