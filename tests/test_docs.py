@@ -25,6 +25,7 @@ DOCUMENTS = sorted(
 CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*.py"))
 # Scripts of launch/ hand the words behind their own name to a binary.
 LAUNCHED = {
+    "launch/local.sh evaluate": "robustdepth.evaluate",  # before the shorter one
     "launch/local.sh": "robustdepth.train",
     "launch/slurm.sbatch": "robustdepth.train",
     "launch/slurm_evaluate.sbatch": "robustdepth.evaluate",
