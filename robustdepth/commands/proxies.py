@@ -78,7 +78,7 @@ def make_method(name: str, size: tuple[int, int], max_disparity: int = 0) -> Met
     if name.startswith(DEPTH):
         model = load_model(name.removeprefix(DEPTH))
         identity = {"name": "depth_net", "checkpoint": _fingerprint(model), "max_disparity": max_disparity}
-        return Method(identity, lambda size: DepthTeacher(model, disparity_range(size[1], max_disparity)).match, False)
+        return Method(identity, functools.partial(_aligned, model, max_disparity), parallel=False)
     if not pathlib.Path(name).exists():
         raise UserError(
             f'--method={name} is neither "{SGM}" nor the workdir or weight file of a stereo network; '
@@ -91,6 +91,10 @@ def make_method(name: str, size: tuple[int, int], max_disparity: int = 0) -> Met
 
 def _sgm(max_disparity: int, size: tuple[int, int]) -> Match:
     return functools.partial(sgm_pair, max_disparity=disparity_range(size[1], max_disparity))
+
+
+def _aligned(model: DepthModel, max_disparity: int, size: tuple[int, int]) -> Match:
+    return DepthTeacher(model, disparity_range(size[1], max_disparity)).match
 
 
 def _load(path: str, width: int) -> StereoTeacher:
