@@ -22,7 +22,7 @@ def get_config():
     config.model.output_stride = 2
     config.model.scales = 2  # each further scale costs as much of the loss again
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.steps = 4_000
+    config.optimizer.steps = 5_000
     config.optimizer.warmup_steps = 80
     config.optimizer.drops = (0.75, 0.92)
     config.log.every = 100
