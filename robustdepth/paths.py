@@ -8,12 +8,12 @@ import tempfile
 
 from robustdepth.errors import UserError
 
-# The home of the user, or of ~another, where a path begins: at the start of a word, and after the "=" or "," of a flag.
-_HOME = re.compile(r"(?:^|(?<=[=,]))~[^/,=]*(?=[/,]|$)")
+# The home of the user, or of ~another, where a path begins: at the start of a word, and after "=", "," or ":" of flags.
+_HOME = re.compile(r"(?:^|(?<=[=,:]))~[^/,=]*(?=[/,]|$)")
 
 
 def expand_home(text: str) -> str:
-    """A path, a flag with a path, or a list of them (--models=a=~/run,b=~/other), with ~ replaced.
+    """A path, a flag with a path (--method=depth:~/run), or a list (--models=a=~/run,b=~/other), with ~ replaced.
 
     Raises UserError where nobody can say what ~ is.
     """

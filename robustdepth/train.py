@@ -60,11 +60,11 @@ def _dry_run() -> None:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """As absl does; whatever is wrong with the flags or in the config file ends with a sentence."""
-    path = row = ""
+    path = colon = row = ""
     try:
         argv = [f"--config={find_experiment(word.partition('=')[2])}" if _names_config(word) else word for word in argv]
         given = [word.partition("=")[2] for word in argv if _names_config(word)]
-        path, _, row = given[-1].partition(":") if given else ("", "", "")
+        path, colon, row = given[-1].partition(":") if given else ("", "", "")
         provide_configs()
         rest = flags.FLAGS(argv)
         if given:
@@ -78,8 +78,10 @@ def parse_flags(argv: list[str]) -> list[str]:
             sentence = (
                 f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else " ".join(str(error).split())
             )
-        if row and sentence.endswith(f"KeyError: {row!r}"):
+        if colon and sentence.endswith(f"KeyError: {row!r}"):
             sentence = f"{path} has no row {row!r}: its ROWS have the names."
+        if colon and "get_config() takes 0 positional arguments" in sentence:
+            sentence = f"{path} has no rows: leave :{row} out."
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
 

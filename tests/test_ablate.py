@@ -219,6 +219,8 @@ def test_files_that_are_no_families(tmp_path):
         load_family(str(tmp_path / "none.py"))
     with pytest.raises(UserError, match=r"needs ROWS and get_config\(row\)"):
         load_family("configs/base.py")
+    with pytest.raises(UserError, match=r"real_streets\.py:both is one row: .* rows with --rows"):
+        load_family("real_streets:both")
     with pytest.raises(UserError, match="leave --protocols=odometry out"):
         plan_evaluations(Options(["odometry"]), [])
 

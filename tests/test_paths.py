@@ -28,6 +28,7 @@ def home(monkeypatch):
         ("--checkpoint=~/run", "--checkpoint=/home/me/run"),
         ("--config.data.root=~", "--config.data.root=/home/me"),
         ("--models=a=~/run,b=~/other.npz", "--models=a=/home/me/run,b=/home/me/other.npz"),
+        ("--method=depth:~/run", "--method=depth:/home/me/run"),
         ("--drives=~/a,~/b", "--drives=/home/me/a,/home/me/b"),
         ("~nobody-has-this-name/run", "~nobody-has-this-name/run"),
         ("--output=runs/a~b/~/c~", "--output=runs/a~b/~/c~"),

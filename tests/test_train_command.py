@@ -186,6 +186,8 @@ def test_two_processes_do_not_share_a_workdir(clip, tmp_path):
     [
         (["--config.optimizer.step=5"], "no key step. Did you mean steps instead"),
         (["--config=configs/world_structure.py:fulll"], "configs/world_structure.py has no row 'fulll'"),
+        (["--config=world_structure:"], "world_structure.py has no row ''"),
+        (["--config=adapt:both"], "adapt.py has no rows: leave :both out"),
         (["--config.modle.dtype=x"], "no key modle. Did you mean model instead"),
         (["--config.batch_size=many"], "many"),
         (["--config.image_size=64x208"], "must be a tuple of 2 whole numbers"),

@@ -65,6 +65,8 @@ def make_method(name: str, size: tuple[int, int], max_disparity: int = 0) -> Met
     Raises:
       UserError: unknown method, no such network there, or a range that a proxy cannot hold.
     """
+    if not name.removeprefix(DEPTH):
+        raise UserError(f'--method={name} names no network: give "{SGM}", PATH or {DEPTH}PATH.')
     if max_disparity and name != SGM and not name.startswith(DEPTH):
         raise UserError(
             f"--max_disparity is for {SGM} and {DEPTH}...: a stereo network's range is that of its training."

@@ -30,7 +30,7 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
     after the steps that watch.jsonl holds. Where checkpoints come faster than they are evaluated, the newest is taken.
     In a job of several processes SIGTERM at any of them ends all.
     """
-    folder, stop = pathlib.Path(output), threading.Event()
+    folder, stop = open_output(output, overwrite=True), threading.Event()
     log = folder / WATCH_FILE
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     done = distributed.gather(distributed.on_first(lambda: _begin(log)))[0]
@@ -56,7 +56,6 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
 
 def _begin(log: pathlib.Path) -> list[int]:
     """The steps that were evaluated before."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     return keep_steps(log) if log.exists() else []
 
 

@@ -27,9 +27,11 @@ def load_family(path: str) -> Family:
     """Runs a config file and finds its rows.
 
     Raises:
-      UserError: no such file, or one without ROWS.
+      UserError: no such file, or one without ROWS; a row was named.
     """
-    path = find_experiment(path)
+    path, colon, row = find_experiment(path).partition(":")
+    if colon:
+        raise UserError(f"{path}:{row} is one row: give the family's file alone, and rows with --rows.")
     module = _run_file(path)
     if not hasattr(module, "ROWS") or not hasattr(module, "get_config"):
         raise UserError(f"{path} is no family of experiments: it needs ROWS and get_config(row).")

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.optimize import least_squares
 
-from robustdepth.data.stereo.proxies import LARGEST
+from robustdepth.data.stereo.proxies import LARGEST, check_range
 from robustdepth.data.stereo.sgm import Answer, sgm_pair
+from robustdepth.errors import UserError
 from robustdepth.geometry.stereo import CHECK_PIXELS, fails_check
 from robustdepth.imaging.resize import resize_map
 from robustdepth.runtime.inference import DepthModel
@@ -37,7 +38,10 @@ class DepthTeacher:
         """Disparities of both views of a rectified pair, and where they fail the left/right check.
 
         A view's answer is 0 everywhere, which is unknown, where matching is sure of too little, or contradicts the
-        network (a <= 0).
+        network (a <= 0); a pixel's is where the fit goes beyond what a proxy can hold.
+
+        Raises:
+          UserError: the network's answer is not finite, or what matching is sure of is beyond what a proxy can hold.
         """
         views = zip((left, right), sgm_pair(left, right, self.max_disparity), strict=True)
         found = [self._disparity(image, *answer) for image, answer in views]
@@ -49,11 +53,15 @@ class DepthTeacher:
     def _disparity(self, image: np.ndarray, matched: np.ndarray, failed: np.ndarray) -> Float[np.ndarray, "_ _"]:
         seen = self.model.inverse_depth(self.model.prepare(image)[None])
         inverse = np.asarray(resize_map(seen, image.shape[:2])[0], np.float64)
+        if not np.isfinite(inverse).all():
+            raise UserError(f"the network in {self.model.path} answers NaN or infinity: take another one.")
         sure = (matched > 0) & ~failed
         if sure.mean() < LEAST_SHARE:
             return np.zeros(image.shape[:2], np.float32)
+        check_range(matched[sure])
         factor, shift = fit(inverse[sure], matched[sure].astype(np.float64), self.model.scale == AFFINE)
-        return np.clip((factor * inverse + shift) * (factor > 0), 0, LARGEST).astype(np.float32)
+        disparity = np.maximum((factor * inverse + shift) * (factor > 0), 0)
+        return np.where(disparity <= LARGEST, disparity, 0).astype(np.float32)
 
 
 def fit(

@@ -33,6 +33,7 @@ def test_what_the_command_does_not_know_is_refused(tmp_path, monkeypatch):
     write_rig(tmp_path / "clip", count=2)
     for arguments, method, message in (
         ((), "sgbm", "--method=sgbm is neither"),
+        ((), "depth:", "--method=depth: names no network"),
         (("--height=48",), "sgm", "give both --height and --width"),
         (("--max_disparity=300",), "sgm", "between 1 and 255 pixels"),
         (("--max_disparity=64",), str(tmp_path), "is for sgm and depth:"),

@@ -156,6 +156,12 @@ def test_watch_ends_at_sigterm(tmp_path, fakes, monkeypatch):
     assert not (tmp_path / "out" / "watch.jsonl").exists()
 
 
+def test_watch_cannot_write_into_a_file(tmp_path, fakes):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match=r"cannot write in .*out .*choose another --output"):
+        watch.watch(str(fakes), str(tmp_path / "out"), Options(["world"]), poll_seconds=0.01)
+
+
 def test_watch_passes_over_a_checkpoint_that_training_removed(tmp_path, fakes, monkeypatch):
     (fakes / "finished").write_text("20\n")
     steps = iter([10, 20, 20, 20])  # seen, gone when loading failed, then the newer one

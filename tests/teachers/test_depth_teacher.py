@@ -77,6 +77,24 @@ def test_where_matching_is_sure_of_nothing_there_is_no_answer():
         assert not failed.any()
 
 
+def test_numbers_that_no_proxy_can_hold(monkeypatch):
+    """Beyond the range a pixel of the fit is unknown; a network that answers NaN and matches that far are refused."""
+    teacher, image = DepthTeacher(Painter(base.get_config(), {}, 0, "painter"), 32), np.zeros((48, 128, 3), np.uint8)
+    inverse, none = np.full((1, 48, 128), 0.1, np.float32), np.zeros((48, 128), bool)
+    inverse[0, :, 64:] = 0.2
+    inverse[0, 5, 7] = 3.0  # the fit says 300 pixels
+    matched = np.where(inverse[0] > 1, 0, 100 * inverse[0])
+    monkeypatch.setattr(Painter, "inverse_depth", lambda self, images: inverse)
+    found = teacher._disparity(image, matched, none)
+    assert found[5, 7] == 0
+    np.testing.assert_allclose(found[6], matched[6], rtol=1e-3)
+    with pytest.raises(UserError, match=r"300\.0 pixels is beyond the range of a proxy"):
+        teacher._disparity(image, 15 * matched, none)
+    inverse[0, 5, 7] = np.nan
+    with pytest.raises(UserError, match="painter answers NaN or infinity"):
+        teacher._disparity(image, matched, none)
+
+
 def test_the_command_takes_the_bundled_network(tmp_path, monkeypatch):
     """The rig shows one plane, which no network need see: the least that the fit gives is its mean disparity."""
     write_rig(tmp_path / "clip", count=2)

@@ -33,13 +33,18 @@ def encode(disparity: Float[np.ndarray, "height width"], failed: Bool[np.ndarray
     Raises:
       UserError: a disparity is not finite, or beyond `LARGEST`.
     """
+    check_range(disparity)
+    steps = np.maximum(np.rint(disparity * UNIT), 1)  # what is known stays so
+    return np.where(disparity > 0, 2 * steps + failed, 0).astype(np.uint16)
+
+
+def check_range(disparity: Float[np.ndarray, "*shape"]) -> None:
+    """Raises UserError where a disparity is not finite, or beyond `LARGEST`."""
     if not (np.all(np.isfinite(disparity)) and np.max(disparity) <= LARGEST):
         raise UserError(
             f"a disparity of {np.max(disparity):.1f} pixels is beyond the range of a proxy, {LARGEST:.1f} pixels: "
             "match smaller images (--height, --width)."
         )
-    steps = np.maximum(np.rint(disparity * UNIT), 1)  # what is known stays so
-    return np.where(disparity > 0, 2 * steps + failed, 0).astype(np.uint16)
 
 
 def decode(values: UInt16[np.ndarray, "height width"]) -> Answer:
