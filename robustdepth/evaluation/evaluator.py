@@ -71,7 +71,7 @@ def evaluate(
             found, network_seconds = _measure(samples, predictor, score, chosen, threads, progress)
         return found
 
-    found = distributed.shared(len(blocks), measure)
+    found = distributed.shared(len(blocks), measure, len(samples))
     rows = [row for block, _ in found for row in block]
     left_out = tuple(LeftOut(*entry) for _, block in found for entry in block)
     _check_left_out(left_out)

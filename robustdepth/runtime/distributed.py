@@ -187,16 +187,25 @@ def share(count: int) -> range:
     return range(-(-count * process // processes), -(-count * (process + 1) // processes))
 
 
-def shared(count: int, work: Callable[[range], list[Any]]) -> list[Any]:
+def shared(count: int, work: Callable[[range], list[Any]], items: int | None = None) -> list[Any]:
     """What `work` gives for `count` things in a row, in their order and on every process; each does its `share`.
 
     Args:
       work: what it gives must fit into JSON, from which tuples come back as lists; numbers are the same to the bit. It
         runs without meeting other processes.
+      items: how many there are of what the `count` things are blocks of; None: `count`.
 
     Raises:
-      UserError: `work` raised it here or elsewhere; every process raises it, once all have done their share.
+      UserError: `work` raised it here or elsewhere; every process raises it, once all have done their share. The
+        processes have found different numbers of items, as they do in folders that differ.
     """
+    seen = gather([count, items])
+    if different := [process for process, other in enumerate(seen) if other != seen[0]]:
+        first, other = ((items or count) for count, items in (seen[0], seen[different[0]]))
+        raise UserError(
+            f"the processes see different data: process 0 has found {first} items, process {different[0]} {other}. "
+            "Give all the same recordings."
+        )
     done = together(lambda: work(share(count)))
     return [item for part in gather(done) for item in part]
 

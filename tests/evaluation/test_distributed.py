@@ -167,6 +167,16 @@ def test_a_lost_process_ends_the_other(workdir, tmp_path):
     assert not (tmp_path / "out" / "report.json").exists()
 
 
+def test_recordings_that_differ_between_hosts_are_refused(workdir, tmp_path):
+    """Of one block each, which would not tell."""
+    flags = (f"--workdir={workdir}", "--protocols=kitti_sparse_frames", "--batch_size=4")
+    roots = {process: (f"--data_root={recording(tmp_path / str(process), 3 - process)}",) for process in (0, 1)}
+    for process in finish(start(tmp_path / "out", *flags, processes=2, own=roots)):
+        assert process.status == 2, process
+        assert "process 0 has found 3 items, process 1 2. Give all the same" in process.err.splitlines()[-1]
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
 def test_different_flags_are_refused_on_every_process(workdir, tmp_path):
     flags = (f"--workdir={workdir}", "--protocols=world")
     for process in finish(start(tmp_path / "out", *flags, processes=2, own={1: ("--batch_size=4",)})):

@@ -67,7 +67,7 @@ def evaluate_odometry(model: Any, sequence: Sequence, batch_size: int = 8) -> Re
             network_seconds += time.perf_counter() - asked
         return motions
 
-    predicted = chain_motions(np.array(distributed.shared(-(-(count - 1) // batch_size), see)))
+    predicted = chain_motions(np.array(distributed.shared(-(-(count - 1) // batch_size), see, count - 1)))
     straight = chain_motions(np.broadcast_to(STRAIGHT_AHEAD, (count - 1, 4, 4)))
     return Result(
         name=f"{ODOMETRY}_{sequence.name}",

@@ -149,7 +149,7 @@ def measure(
                 progress.update()
         return scores
 
-    scores = [PairScores(*row) for row in distributed.shared(-(-pairs.count // block), measure_share)]
+    scores = [PairScores(*row) for row in distributed.shared(-(-pairs.count // block), measure_share, pairs.count)]
     if not scores:
         raise UserError(f"none of the {pairs.count} pairs can be read (the warnings say why): replace their files.")
     result = StereoScores(scores, time.perf_counter() - started, network_seconds)
