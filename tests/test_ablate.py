@@ -48,7 +48,7 @@ def family(tmp_path):
 def no_renderer(monkeypatch):
     """Noise for training, two made-up frames for every protocol: compiling the renderer takes longest of all."""
 
-    def render_examples(indices, *, seed, split, size, views, devices):
+    def render_examples(indices, *, seed, split, size, views, devices=()):
         depth = np.full((len(indices), 1, *size), 10.0, np.float32)
         return random_batch(tiny_config(), seed), SimpleNamespace(depth=depth, labels=np.zeros(depth.shape, np.int32))
 
