@@ -6,8 +6,11 @@ import json
 import pathlib
 import signal
 import threading
+import time
 from functools import partial
 from typing import Any
+
+from absl import logging
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation.report import REPORT, open_output
@@ -16,11 +19,14 @@ from robustdepth.evaluation.tasks.masks import MASKS
 from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import task_of
 from robustdepth.runtime.checkpoint import FOLDER, latest_step
+from robustdepth.runtime.distributed import is_first
 from robustdepth.runtime.inference import load_model
+from robustdepth.runtime.integrity import patiently
 from robustdepth.runtime.logging import keep_steps
 from robustdepth.runtime.workdir import FINISHED_FILE
 
 WATCH_FILE = "watch.jsonl"
+LATE = 70.0  # seconds; network disks look again for what is new within a minute
 
 
 def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.0) -> None:
@@ -33,17 +39,19 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
     folder, stop = open_output(output, overwrite=True), threading.Event()
     log = folder / WATCH_FILE
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    done = distributed.gather(distributed.on_first(lambda: _begin(log)))[0]
+    done = distributed.from_first(lambda: _begin(log))
     try:
         while not any(distributed.gather(stop.is_set())):
-            finished, step = distributed.gather(_look(workdir))[0]
+            finished, step = distributed.from_first(lambda: _look(workdir))
             if step is not None and step not in done:
                 try:
+                    distributed.together(partial(_await, workdir, step))
                     means = evaluate_step(workdir, step, folder / f"step_{step:08d}", options)
-                except UserError:
-                    if distributed.gather(latest_step(workdir))[0] == step:
+                except UserError as error:
+                    if distributed.from_first(lambda: _newest(workdir)) == step:
                         raise
-                    continue  # training removed it meanwhile, having saved a newer one
+                    logging.warning("step %d is passed over, a newer one is there: %s", step, error)
+                    continue  # most likely training removed it meanwhile
                 distributed.on_first(partial(_append, log, {"step": step} | (means or {})))
                 done.append(step)
             elif finished:
@@ -56,18 +64,36 @@ def watch(workdir: str, output: str, options: Options, poll_seconds: float = 10.
 
 def _begin(log: pathlib.Path) -> list[int]:
     """The steps that were evaluated before."""
-    return keep_steps(log) if log.exists() else []
+    try:
+        return keep_steps(log) if log.exists() else []
+    except OSError as error:
+        raise UserError(f"cannot read and write {log} ({error.strerror}): choose another --output.") from None
 
 
 def _look(workdir: str) -> tuple[bool, int | None]:
     """Whether the training is finished, and its newest step."""
     finished = (pathlib.Path(workdir) / FINISHED_FILE).exists()  # looked at first: no later step can be missed
-    return finished, latest_step(workdir)
+    return finished, _newest(workdir)
+
+
+def _newest(workdir: str) -> int | None:
+    """Its newest step. Raises UserError where the folder cannot be read, also when tried again."""
+    return patiently(lambda: latest_step(workdir), f"{workdir} cannot be read")
+
+
+def _await(workdir: str, step: int) -> None:
+    """Waits until this process sees a step that process 0 has seen, or a newer one; disks of networks may be late."""
+    until = time.monotonic() + LATE
+    while not is_first() and (_newest(workdir) or -1) < step and time.monotonic() < until:
+        time.sleep(1)
 
 
 def _append(log: pathlib.Path, row: dict[str, Any]) -> None:
-    with log.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    try:
+        with log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {log} ({error.strerror}): mend this and start the same command again.") from None
 
 
 def evaluate_step(workdir: str, step: int, folder: pathlib.Path, options: Options) -> dict[str, dict[str, Any]] | None:

@@ -115,9 +115,7 @@ class Checkpointer:
     def _read(self, step: int, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a step without waiting for other processes, one of which may have failed to."""
         check_fits(self.folder / str(step), template)
-        me = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(me, {me}, f"reading on process {me}")
-        options = ocp.CheckpointManagerOptions(create=False, save_root_metadata=False, multiprocessing_options=alone)
+        options = ocp.CheckpointManagerOptions(create=False, save_root_metadata=False, multiprocessing_options=_alone())
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore())
         with ocp.CheckpointManager(self.folder, options=options) as manager:
             found = manager.restore(step, args=items)
@@ -183,6 +181,12 @@ class Checkpointer:
             self.close()
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """For reading on this process whatever the others do: Orbax would wait until all have read the same."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(me, {me}, f"reading on process {me}")
+
+
 def _nothing() -> None:
     """What other processes do while process 0 works for all."""
 
@@ -239,10 +243,8 @@ def load_weights(path: pathlib.Path | str, step: int | None = None) -> Weights:
     if step is not None and step not in steps:
         raise UserError(f"{workdir} has no checkpoint of step {step}; it has {steps}.")
     for candidate in [step] if step is not None else steps[::-1]:
-        folder, what = (
-            workdir / FOLDER / str(candidate),
-            f"the checkpoint of step {candidate} in {workdir} cannot be read",
-        )
+        folder = workdir / FOLDER / str(candidate)
+        what = f"the checkpoint of step {candidate} in {workdir} cannot be read"
         try:
             patiently(partial(check_files, folder), what)
             tree = patiently(partial(_read_arrays, folder / "state", ("params", "stats", "ema")), what)
@@ -288,10 +290,10 @@ def _saved_tree(folder: pathlib.Path) -> PyTree:
 
 
 def _read_arrays(folder: pathlib.Path, names: tuple[str, ...]) -> dict[str, PyTree]:
-    """The named subtrees of a saved state as NumPy arrays, whatever devices wrote them."""
-    reader = ocp.PyTreeCheckpointer()
-    saved = _saved_tree(folder)
-    wanted = {name: saved[name] for name in names if name in saved}
-    wanted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), wanted)
+    """The named subtrees of a saved state as NumPy arrays, whatever devices wrote them and other processes do."""
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    reader = ocp.Checkpointer(handler, multiprocessing_options=_alone())
+    saved = {name: tree for name, tree in _saved_tree(folder).items() if name in names}
+    wanted = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), saved)
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     return reader.restore(folder, args=ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True))

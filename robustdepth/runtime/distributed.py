@@ -71,7 +71,7 @@ def start(job: Job, join_seconds: int, lost_seconds: int) -> None:
     finally:
         timer.cancel()
     if jax.process_index():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout = open(os.devnull, "w", errors="backslashreplace")  # noqa: SIM115 - for as long as the process lives
 
 
 def _nobody_came(job: Job, seconds: int) -> None:
@@ -179,6 +179,15 @@ def on_first(action: Callable[[], Result]) -> Result | None:
       UserError: on every process.
     """
     return together(lambda: action() if is_first() else None)
+
+
+def from_first(action: Callable[[], Any]) -> Any:
+    """What `action` returns on process 0, which alone runs it, on every process; it must fit into JSON.
+
+    Raises:
+      UserError: on every process.
+    """
+    return gather(on_first(action))[0]
 
 
 def share(count: int) -> range:

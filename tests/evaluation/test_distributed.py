@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +13,18 @@ import pytest
 
 from tests.checkpoints import save_untrained
 from tests.conftest import REPOSITORY, takes_minutes
+from tests.evaluation.video.test_temporal import texture
 from tests.jobs import finish, free_port, succeed
-from tests.recordings import DRIVE, point_at, truncate, write_kitti_odometry, write_kitti_raw, write_scan
+from tests.recordings import (
+    DRIVE,
+    point_at,
+    truncate,
+    write_clip,
+    write_image,
+    write_kitti_odometry,
+    write_kitti_raw,
+    write_scan,
+)
 from tests.tiny import tiny_config
 
 OF_A_RUN = ("seconds", "network_seconds", "outside_network", "timing", "devices")  # what may differ
@@ -111,19 +122,35 @@ def test_fewer_frames_than_processes_in_fog(workdir, tmp_path):
 
 
 def test_paths_and_videos(workdir, tmp_path):
-    """Eleven motions are seen in two batches."""
-    write_kitti_odometry(tmp_path / "odometry", "09", cameras=(2,), count=12)
-    flags = (f"--workdir={workdir}", "--protocols=odometry,video_odometry", f"--data_root={tmp_path / 'odometry'}")
+    """Eleven motions are seen in two batches; each process has one of two clips of footage, beside the sequence."""
+    root = tmp_path / "odometry"
+    write_kitti_odometry(root, "09", cameras=(2,), count=12)
+    for name in "ab":
+        write_clip(root / name, count=3)
+        for number in range(3):
+            write_image(root / name / f"frame_{number + 8}.png", texture(2 * number)[:48])
+    flags = (f"--workdir={workdir}", "--protocols=odometry,video_odometry,flicker", f"--data_root={root}")
     found = same_reports(tmp_path, *flags, "--sequence=09")
     assert found["odometry_09"]["count"] == 8
     assert found["video_odometry"]["count"] == 1
+    assert [row["name"] for row in found["flicker"]["per_image"]] == ["a", "b"]
 
 
 @takes_minutes
-@pytest.mark.parametrize(("task", "protocol"), [("segmentation", "world"), ("stereo", "stereo")])
-def test_networks_of_other_tasks(tmp_path, task, protocol):
+def test_videos_of_worlds(workdir, tmp_path):
+    """In ten groups of five."""
+    found = same_reports(tmp_path, f"--workdir={workdir}", "--protocols=video_world")
+    assert found["video_world"]["count"] == 50
+
+
+@takes_minutes
+@pytest.mark.parametrize(("task", "protocol"), [("segmentation", "world"), ("stereo", "stereo"), ("depth", "masks")])
+def test_networks_of_other_tasks_and_masks(tmp_path, task, protocol):
     config = tiny_config()
     config.task = task
+    if protocol == "masks":
+        config.loss.proxy = config.loss.mask = 1.0
+        config.selective.proxy = "sgm"
     save_untrained(config, tmp_path / "run")
     same_reports(tmp_path, f"--workdir={tmp_path / 'run'}", f"--protocols={protocol}", "--batch_size=2", "--worlds=7")
 
@@ -165,6 +192,38 @@ def test_a_lost_process_ends_the_other(workdir, tmp_path):
     assert left.status not in (0, None)
     assert "lost another process" in left.err or "another task died" in left.err
     assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_watching_a_training_that_removes_what_one_process_reads(workdir, tmp_path):
+    """Process 1 finds step 5 gone, process 0 does not: both take the newer one, as a process alone that finds it."""
+    run, root = shutil.copytree(workdir, tmp_path / "run"), recording(tmp_path / "kitti", 3)
+    shutil.copytree(run / "checkpoints" / "5", run / "newer")
+    (run / "finished").write_text("7\n")
+    flags = [f"--workdir={run}", "--watch", "--protocols=kitti_sparse_frames", f"--data_root={root}", "--batch_size=2"]
+    first, second = succeed(start(tmp_path / "2", *flags, processes=2, own={1: ("--removed=5",)}))
+    assert first.out.count("report:") == 1
+    assert "checkpoint of step 5" in second.err
+    succeed(start(tmp_path / "1", *flags))
+    alone, shared = tmp_path / "1", tmp_path / "2"
+    assert [path.name for path in shared.glob("step_*/report.json")] == ["report.json"]
+    assert json.loads((shared / "watch.jsonl").read_text())["step"] == 7
+    assert (shared / "watch.jsonl").read_bytes() == (alone / "watch.jsonl").read_bytes()
+    assert report(shared / "step_00000007") == report(alone / "step_00000007")
+
+
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=takes_minutes)])
+def test_a_process_lost_while_watching_ends_the_other(workdir, tmp_path, killed):
+    (tmp_path / "run").mkdir()
+    shutil.copy(workdir / "config.json", tmp_path / "run")  # no checkpoint yet
+    flags = (f"--workdir={tmp_path / 'run'}", "--watch", "--protocols=world", "--lost_seconds=20")
+    job = start(tmp_path / "out", *flags, processes=2)
+    while not (tmp_path / "out").exists():
+        assert all(process.poll() is None for process in job), finish(job)
+        time.sleep(0.05)
+    job[killed].kill()
+    left = finish(job)[1 - killed]
+    assert left.status not in (0, None)
+    assert "lost another process" in left.err or "another task died" in left.err
 
 
 def test_recordings_that_differ_between_hosts_are_refused(workdir, tmp_path):

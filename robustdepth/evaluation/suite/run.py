@@ -109,8 +109,7 @@ def run_suite(
         for entrant in entrants:
             _write_own(entrant, origin)
         panels = {entrant.name: entrant.panels for entrant in entrants}
-        written = distributed.on_first(partial(write_suite, folder, panels, date, plan.missing, failed))
-        content = distributed.gather(written)[0]
+        content = distributed.from_first(partial(write_suite, folder, panels, date, plan.missing, failed))
     print(f"{suite_summary(content)}\n\nreport: {folder / 'report.html'}")
     if failed:
         raise UserError(

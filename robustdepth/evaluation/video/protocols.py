@@ -103,7 +103,7 @@ def evaluate_videos(
         return found
 
     rows: dict[str, dict[str, list[Metrics]]] = {}  # by video or clip: metrics of model and baselines, to be averaged
-    for name, scored in distributed.shared(len(opened.groups), measure):
+    for name, scored in distributed.shared(len(opened.groups), measure, opened.frames):
         for key, measured in scored.items():
             rows.setdefault(name, {}).setdefault(key, []).extend(measured)
     for name, row in rows.items():

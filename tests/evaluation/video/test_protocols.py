@@ -15,6 +15,7 @@ from robustdepth.evaluation.video import protocols, sources
 from robustdepth.evaluation.video.protocols import evaluate_videos, open_videos
 from robustdepth.evaluation.video.sources import Video, WorldVideos
 from robustdepth.evaluation.video.temporal import covisible, temporal_alignment_error
+from robustdepth.runtime import distributed
 from robustdepth.types import EvalSample
 from tests.evaluation.video.test_temporal import CAMERA, SIZE, moved_by, texture
 from tests.evaluation_fakes import FakeModel
@@ -152,6 +153,15 @@ def test_flicker_of_own_footage_by_clip(tmp_path):
     assert result.as_json()["below_better_baseline"] is None  # constant depth cannot be beaten
     chosen = open_videos("flicker", data_root=str(tmp_path), clips=["night"])
     assert [video.recording for (video,) in chosen.groups] == ["night"]
+
+
+def test_footage_that_differs_between_processes_is_refused(tmp_path, monkeypatch):
+    """Of one video each, which would not tell."""
+    write_clip(tmp_path / "clip", count=3)
+    opened = open_videos("flicker", data_root=str(tmp_path))
+    monkeypatch.setattr(distributed, "gather", lambda seen: [seen, [seen[0], 2]])  # another process's answer
+    with pytest.raises(UserError, match=r"process 0 has found 3 items, process 1 2\. Give all the same recordings"):
+        evaluate_videos(opened, Replay(np.ones((3, *RECORDED), np.float32)), MEDIAN_MAP)
 
 
 def test_a_clip_of_cuts_cannot_be_judged(tmp_path):
