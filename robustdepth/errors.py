@@ -1,6 +1,7 @@
 """Errors are part of the interface: one sentence that says what is wrong, where, and what to do."""
 
 import difflib
+import io
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +46,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Runs a binary's main function, turning a `UserError` into its sentence and exit status 2."""
+    """Runs a binary's main function, turning a `UserError` into its sentence and exit status 2.
+
+    File names that are no text, as from other systems, are printed with their bytes spelt out.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

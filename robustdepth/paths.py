@@ -36,6 +36,17 @@ def command_line() -> list[str]:
         sys.exit(2)
 
 
+def for_opencv(path: pathlib.Path) -> str:
+    """A path as OpenCV takes it. Raises UserError where it is not in UTF-8: such a one crashes OpenCV."""
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise UserError(f"the name {shown} is not in UTF-8, and OpenCV takes no other: rename it.") from None
+    return text
+
+
 def home_cache(name: str) -> pathlib.Path | None:
     """The folder robustdepth/NAME in $XDG_CACHE_HOME or ~/.cache; None where there is no home, or none to write in."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

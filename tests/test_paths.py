@@ -1,5 +1,6 @@
 """~ in what is typed, and folders for what may be thrown away."""
 
+import io
 import os
 import pathlib
 import pwd
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from configs import base
-from robustdepth.errors import UserError
+from robustdepth.errors import UserError, run_main
 from robustdepth.paths import cache_folder, expand_home
 from robustdepth.runtime import config as configs
 
@@ -54,6 +55,13 @@ def test_an_unknown_home_is_told(monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", lambda user: {}[user])
     with pytest.raises(UserError, match="--workdir=~/run: nobody can say what ~ is"):
         expand_home("--workdir=~/run")
+
+
+def test_a_name_that_is_no_utf8_is_printed_all_the_same(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "utf-8"))
+    run_main(lambda: print(os.fsdecode(b"caf\xe9"), flush=True))
+    assert printed.getvalue() == b"caf\\udce9\n"
 
 
 def test_a_cache_of_somebody_else_is_not_used(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from robustdepth.data.images import MAX_PIXELS, files_in, natural_sort
 from robustdepth.errors import UserError
-from robustdepth.paths import cache_folder
+from robustdepth.paths import cache_folder, for_opencv
 
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 MAX_WIDTH = 1280  # the networks see less than that; keeps a long video within a few gigabytes
@@ -38,9 +38,9 @@ class VideoReader:
     """Iterates over a video's frames as UInt8 RGB; `rate` is in frames per second, 0 where the file does not say."""
 
     def __init__(self, path: pathlib.Path):
-        """Raises UserError where the file cannot be decoded, or has an impossible size or rate."""
+        """Raises UserError where the file cannot be decoded, or has an impossible name, size or rate."""
         self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = cv2.VideoCapture(for_opencv(path))
         if not self._capture.isOpened():
             raise UserError(
                 f"{path} cannot be decoded as a video: it is damaged or of a kind that OpenCV cannot read; convert it "
@@ -139,5 +139,5 @@ def _write_frame(path: pathlib.Path, frame: UInt8[np.ndarray, "height width 3"])
     if frame.shape[1] > MAX_WIDTH:
         height = round(frame.shape[0] * MAX_WIDTH / frame.shape[1])
         frame = cv2.resize(frame, (MAX_WIDTH, height), interpolation=cv2.INTER_AREA)
-    if not cv2.imwrite(str(path), np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+    if not cv2.imwrite(for_opencv(path), np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
         raise UserError(f"cannot write {path}: no space? Set XDG_CACHE_HOME to a larger disk.")

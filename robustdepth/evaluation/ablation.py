@@ -231,7 +231,7 @@ def _write(folder: pathlib.Path, results: Mapping[tuple[str, int], Mapping[str, 
             f"The better trivial baseline, which looks at no image, has {baseline:.4f}.",
         ]
     try:
-        (folder / "ablation.md").write_text("\n\n".join(parts) + "\n")
+        (folder / "ablation.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
         (folder / "ablation.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the table in {folder} ({error.strerror}).") from error

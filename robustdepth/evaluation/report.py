@@ -64,7 +64,7 @@ def write_report(
 def save_report(folder: pathlib.Path, content: Mapping[str, Any], text: str) -> None:
     """Writes report.json and report.md. Raises UserError on a full disk."""
     try:
-        (folder / "report.md").write_text(text)
+        (folder / "report.md").write_text(text, encoding="utf-8", errors="backslashreplace")  # of names
         (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the report in {folder} ({error.strerror}).") from error

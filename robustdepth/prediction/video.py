@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from robustdepth.errors import UserError
+from robustdepth.paths import for_opencv
 
 FALLBACK_RATE = 25.0  # frames per second where a file does not say
 SLOWEST = 0.1  # frames per second
@@ -27,7 +28,7 @@ class VideoWriter:
         height, width = size
         shown = writable_rate(rate or FALLBACK_RATE)
         codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
-        self._writer = cv2.VideoWriter(str(path), codec, shown, (width, height))
+        self._writer = cv2.VideoWriter(for_opencv(path), codec, shown, (width, height))
         if not self._writer.isOpened():
             raise UserError(f"no video can be written to {path}: check the folder's permissions and free space.")
 

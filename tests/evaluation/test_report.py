@@ -11,6 +11,7 @@ import pytest
 
 from robustdepth.errors import UserError
 from robustdepth.evaluation import run, watch
+from robustdepth.evaluation.report import save_report
 from robustdepth.evaluation.run import Options, run_evaluation
 from tests.evaluation_fakes import FakeModel, FakeSamples
 
@@ -116,6 +117,23 @@ def test_an_output_that_is_a_file(tmp_path, fakes):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write in .*file .*: choose another --output"):
         run_evaluation(str(fakes), str(tmp_path / "file"), Options(["world"]))
+
+
+def test_a_name_that_is_no_utf8_stands_in_the_report(tmp_path):
+    save_report(tmp_path, {"name": "caf\udce9"}, "of caf\udce9 ± 1")
+    assert (tmp_path / "report.md").read_bytes() == "of caf\\udce9 ± 1".encode()
+    assert json.loads((tmp_path / "report.json").read_text())["name"] == "caf\udce9"
+
+
+def test_a_log_that_cannot_be_written_ends_the_watch_with_a_sentence(tmp_path, fakes, monkeypatch):
+    monkeypatch.setattr(watch, "latest_step", lambda _: 10)
+    (tmp_path / "out" / "watch.jsonl").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot read and write .*watch.jsonl \(Is a directory\): choose another"):
+        watch.watch(str(fakes), str(tmp_path / "out"), Options(["world"]), poll_seconds=0.01)
+    (tmp_path / "out" / "watch.jsonl").rmdir()
+    monkeypatch.setattr(watch, "evaluate_step", lambda *_: (tmp_path / "out" / "watch.jsonl").mkdir())
+    with pytest.raises(UserError, match=r"cannot write .*watch.jsonl \(Is a directory\): mend this"):
+        watch.watch(str(fakes), str(tmp_path / "out"), Options(["world"]), poll_seconds=0.01)
 
 
 def test_watch_follows_a_training_until_it_is_finished(tmp_path, fakes, monkeypatch):

@@ -1,5 +1,7 @@
 """Films that are predicted keep their rate, and damaged ones are named."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -35,6 +37,18 @@ def test_films_keep_their_rate(tmp_path, rate):
 
 def test_rates_that_no_film_has_are_brought_into_range():
     assert [writable_rate(rate) for rate in (1e-9, 90_000.0, 1e12)] == [0.1, 65_535.0, 65_535.0]
+
+
+def test_a_name_that_is_no_utf8_is_told_and_costs_no_other_film(tmp_path):
+    """As from an archive of another system; OpenCV ends the whole process at such a name."""
+    film = save_video(tmp_path / "film.avi", [red(80)] * 3)
+    strange = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    strange.write_bytes(film.read_bytes())
+    with pytest.raises(UserError, match=r"1 of the inputs .*\n.*caf\\udce9\.avi is not in UTF-8.*: rename it"):
+        predict([strange, film], tmp_path / "out", kinds=("npz",))
+    assert (tmp_path / "out" / "film" / "000002_depth.npz").is_file()
+    with pytest.raises(UserError, match=r"caf\\udce9\.mp4 is not in UTF-8"):
+        VideoWriter(strange.with_suffix(".mp4"), 10.0, SIZE)
 
 
 def test_an_infinite_rate_is_refused_at_once(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from robustdepth.evaluation.report import REPORT, Panels
 from robustdepth.evaluation.suite.comparison import HEADLINES, Condition, conditions_of, groups_of
 from robustdepth.evaluation.suite.html import Picture, render
 from robustdepth.evaluation.suite.plan import Missing
+from robustdepth.paths import for_opencv
 
 PICTURE_WIDTH = 416  # pixels; wider panels are made smaller, so that a page with many stays light
 QUALITY = 75  # JPEG
@@ -67,8 +68,8 @@ def write_suite(
         for result, drawn in results.items()
     }
     try:
-        (folder / "report.html").write_text(render(content, pictures), encoding="utf-8")
-        (folder / "report.md").write_text(markdown(content), encoding="utf-8")
+        (folder / "report.html").write_text(render(content, pictures), encoding="utf-8", errors="backslashreplace")
+        (folder / "report.md").write_text(markdown(content), encoding="utf-8", errors="backslashreplace")
         (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the report in {folder} ({error.strerror}).") from error
@@ -82,7 +83,7 @@ def _shown(drawn: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def data_uri(file: pathlib.Path, width: int = PICTURE_WIDTH) -> str:
     """A picture as a JPEG of at most `width` pixels, to be written into a page."""
-    image = cv2.imread(str(file))
+    image = cv2.imread(for_opencv(file))
     if image is None:
         raise UserError(f"{file} cannot be read as a picture.")
     if image.shape[1] > width:

@@ -39,6 +39,7 @@ from robustdepth.imaging.color import to_grey
 from robustdepth.methods import selective
 from robustdepth.methods.augment import to_float
 from robustdepth.models.build import build_main_net
+from robustdepth.paths import for_opencv
 from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.distributed import is_first
 from robustdepth.runtime.inference import DepthModel
@@ -183,8 +184,8 @@ def _write_report(
     content = {"protocols": {MASKS: entry}, "model": facts, "versions": versions()}
     try:
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / "pictures" / "masks.png"), np.concatenate(rows)[..., ::-1])
-        (folder / "report.md").write_text("\n\n".join(text) + "\n")
+        cv2.imwrite(for_opencv(folder / "pictures" / "masks.png"), np.concatenate(rows)[..., ::-1])
+        (folder / "report.md").write_text("\n\n".join(text) + "\n", encoding="utf-8", errors="backslashreplace")
         (folder / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write the report in {folder} ({error.strerror}).") from error

@@ -23,6 +23,7 @@ from robustdepth.evaluation.report import save_report
 from robustdepth.imaging.color import to_grey
 from robustdepth.imaging.resize import resize_image
 from robustdepth.models.build import build_segmentation_net
+from robustdepth.paths import for_opencv
 from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.checkpoint import Weights
 from robustdepth.runtime.distributed import is_first
@@ -192,5 +193,5 @@ def _write_report(
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write pictures in {folder} ({error.strerror}).") from error
-    cv2.imwrite(str(folder / "pictures" / "segmentation.png"), np.concatenate(rows)[..., ::-1])
+    cv2.imwrite(for_opencv(folder / "pictures" / "segmentation.png"), np.concatenate(rows)[..., ::-1])
     save_report(folder, content, "\n\n".join(text) + "\n")

@@ -23,6 +23,7 @@ from robustdepth.evaluation.protocols import PROTOCOLS, WORLD_SEED
 from robustdepth.evaluation.report import metric_table, save_report
 from robustdepth.evaluation.result import Metrics
 from robustdepth.geometry.depth import disparity_range
+from robustdepth.paths import for_opencv
 from robustdepth.runtime import distributed
 from robustdepth.runtime.bundle import read_model
 from robustdepth.runtime.workdir import versions
@@ -287,7 +288,7 @@ def _write_report(
     except OSError as error:
         raise UserError(f"cannot write pictures in {folder} ({error.strerror}).") from error
     for i, (_, panel) in enumerate(panels):
-        cv2.imwrite(str(folder / "pictures" / f"stereo_{i}.png"), panel[..., ::-1])
+        cv2.imwrite(for_opencv(folder / "pictures" / f"stereo_{i}.png"), panel[..., ::-1])
     content = {"protocols": {STEREO_PROTOCOL: entry}, "model": dict(model), "versions": versions()}
     save_report(folder, content, "\n\n".join(text) + "\n")
     print(f"{summary}\n\nreport: {folder / 'report.md'}")
