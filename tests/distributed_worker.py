@@ -10,10 +10,12 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import app, flags
 
 from robustdepth import train
+from robustdepth.errors import UserError
 from robustdepth.evaluation import validation
 from robustdepth.methods.method import Aux
 from robustdepth.runtime import distributed, integrity, sharding
@@ -27,6 +29,7 @@ from robustdepth.types import Term
 _BROKEN_AFTER = flags.DEFINE_integer("broken_after", 1 << 30, "Losses are not finite from this step on.")
 _COLLAPSES = flags.DEFINE_bool("collapses", False, "Depth collapses at step 3, with the config's own seed alone.")
 _HOLDS = flags.DEFINE_string("holds", "", "A file: the validation of step 3 writes it, and ends once it is gone.")
+_TEACHER = flags.DEFINE_string("teacher", "", "What this process has as its teacher; missing: none can be read.")
 flags.DEFINE_integer("failing_reads", 0, "How many restores of a checkpoint fail at first.")
 
 
@@ -59,6 +62,9 @@ def build_toy(config, mesh) -> Experiment:
         return make_state(config, {"depth": {"params": {"kernel": kernel}}}, optimizer)
 
     places = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(init))
+    if _TEACHER.value == "missing":
+        raise UserError("the teacher is missing.")
+    teacher = sharding.put_replicated({"w": np.full(3, len(_TEACHER.value), np.float32)}, mesh)
     template = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(init), places
     )
@@ -68,7 +74,7 @@ def build_toy(config, mesh) -> Experiment:
         out_shardings=(places, sharding.replicated(mesh)),
         donate_argnums=0,
     )
-    return Experiment(template, jax.jit(init, out_shardings=places), step)
+    return Experiment(template, jax.jit(init, out_shardings=places), step, teachers=teacher)
 
 
 def open_toy_validation(config, workdir) -> Validation:

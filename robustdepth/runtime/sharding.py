@@ -46,9 +46,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_replicated(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Every array whole on every device of the mesh; as it is where these hold none (`compiling.topology`)."""
-    exists = set(mesh.devices.flat) <= set(jax.devices())
-    return jax.device_put(tree, replicated(mesh)) if exists else tree
+    """Every array whole on every device of the mesh; as it is where these hold none (`compiling.topology`).
+
+    Processes that share the mesh must give the same, and do not wait for each other to find out, as `device_put` would:
+    one of them may have failed to read what it should put.
+    """
+    if not set(mesh.devices.flat) <= set(jax.devices()):
+        return tree
+    whole = replicated(mesh)
+    if whole.is_fully_addressable:
+        return jax.device_put(tree, whole)
+    put = lambda leaf: jax.make_array_from_callback(leaf.shape, whole, np.asarray(leaf).__getitem__)  # noqa: E731
+    return jax.tree.map(put, tree)
 
 
 def round_up(count: int, devices: int) -> int:

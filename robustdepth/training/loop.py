@@ -38,7 +38,7 @@ from robustdepth.training.optimizer import learning_rate
 from robustdepth.training.profiling import Profiler, parse_steps
 from robustdepth.training.progress import Progress, panels, result_picture
 from robustdepth.training.restarts import CollapsedError, Trial
-from robustdepth.training.setup import Experiment, build
+from robustdepth.training.setup import Experiment, agreed, build
 from robustdepth.training.step import StepLog
 from robustdepth.training.validation import Validator
 from robustdepth.types import Batch, TrainState
@@ -102,7 +102,7 @@ def run_trials(
     Raises:
       UserError: anything the user can mend; or the config allows no more restarts.
     """
-    experiment = distributed.together(lambda: build(config, mesh))
+    experiment = agreed(build, config, mesh)
     shard, shards = jax.process_index(), jax.process_count()
     restored = checkpointer.restore(experiment.template)
     trial = Trial() if restored is None else Trial.at(restored[1])
@@ -110,7 +110,7 @@ def run_trials(
     while True:
         own = trial.config(config)
         if trial.restarts:
-            experiment = distributed.together(partial(build, own, mesh))
+            experiment = agreed(build, own, mesh)
         stream = distributed.together(partial(train_stream, own, shard, shards, experiment.expert_cache))
         state = start(experiment, stream, restored, workdir.path)
         if restored is not None:

@@ -1,6 +1,7 @@
 """From a config to what the loop runs: networks, initial state and the compiled step."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -21,7 +23,7 @@ from robustdepth.methods.semantics import graph_for, init_graph
 from robustdepth.methods.stereo_training import make_stereo_loss
 from robustdepth.methods.transfer import init_transfer, transfer_for
 from robustdepth.models.build import build_networks
-from robustdepth.runtime import sharding
+from robustdepth.runtime import distributed, sharding
 from robustdepth.runtime.init_from import init_from
 from robustdepth.streams import initial_key
 from robustdepth.switches import uses_proxy, uses_semantics, uses_start, uses_transfer
@@ -40,6 +42,7 @@ class Experiment(NamedTuple):
     initial_state: Callable[[], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, StepLog]]
     expert_cache: ExpertCache | None = None  # the expert's features of the recordings, where they are kept on disk
+    teachers: PyTree = ()  # their weights
 
 
 def init_variables(config: ConfigDict, networks: Mapping[str, nn.Module]) -> dict[str, PyTree]:
@@ -99,7 +102,24 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
         return Experiment(template, initial_state, step)
     caches = [teaching.cache for teaching in teachings.values() if teaching.cache]
     taught = TaughtStep(step, tuple(teaching.teach for teaching in teachings.values()))
-    return Experiment(template, initial_state, taught, caches[0] if caches else None)
+    weights = {name: teaching.variables for name, teaching in teachings.items()}
+    return Experiment(template, initial_state, taught, caches[0] if caches else None, weights)
+
+
+def agreed(build: Callable[[ConfigDict, Mesh], Experiment], config: ConfigDict, mesh: Mesh) -> Experiment:
+    """What `build` gives, once it has succeeded on all processes, and with the same teachers on each.
+
+    Raises:
+      UserError: on every process.
+    """
+    experiment = distributed.together(lambda: build(config, mesh))
+    if jax.process_count() == 1:
+        return experiment
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(experiment.teachers):
+        digest.update(np.asarray(leaf.addressable_data(0)).tobytes())
+    distributed.check_same({"the SHA-256 of the teachers' weights": digest.hexdigest()})
+    return experiment
 
 
 def load_variables(config: ConfigDict, draw: Callable[[], dict[str, PyTree]]) -> dict[str, PyTree] | None:
@@ -153,6 +173,7 @@ class Teaching(NamedTuple):
     module: nn.Module | None = None  # what compares the teacher with the student, where that has parameters
     init: Callable[[], PyTree] | None = None  # its random parameters
     cache: ExpertCache | None = None
+    variables: PyTree = ()  # the teacher's own
 
 
 def build_teachings(config: ConfigDict, networks: Mapping[str, nn.Module], mesh: Mesh) -> dict[str, Teaching]:
@@ -165,7 +186,8 @@ def build_teachings(config: ConfigDict, networks: Mapping[str, nn.Module], mesh:
     if uses_start(config):
         depth = {"depth": networks["depth"]}
         drawn = jax.jit(lambda: init_variables(config, depth)["depth"])()
-        teachings["start"] = Teaching(load_starting_network(config, depth["depth"], drawn, mesh).teach)
+        start = load_starting_network(config, depth["depth"], drawn, mesh)
+        teachings["start"] = Teaching(start.teach, variables=start.variables)
     return teachings
 
 
@@ -183,13 +205,13 @@ def stereo_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Tea
     with_features = uses_transfer(config)
     teacher = load_teacher(config.selective.teacher, tuple(config.image_size), mesh, transfer=with_features)
     if not with_features:
-        return Teaching(teacher.teach)
+        return Teaching(teacher.teach, variables=teacher.variables)
     transfer = transfer_for(config.loss, *teacher.shapes(tuple(config.image_size)))
 
     def init() -> PyTree:
         return init_transfer(transfer, decoded_shapes(config, depth_net), initial_key(config.seed, "transfer"))
 
-    return Teaching(teacher.teach, transfer, init)
+    return Teaching(teacher.teach, transfer, init, variables=teacher.variables)
 
 
 def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> Teaching:
@@ -204,4 +226,4 @@ def semantic_teaching(config: ConfigDict, depth_net: nn.Module, mesh: Mesh) -> T
         return init_graph(graph, student_shape, expert_shape, initial_key(config.seed, "semantics"))
 
     cache = open_expert_cache(config, expert) if config.semantics.cache else None
-    return Teaching(expert.teach, graph, init, cache)
+    return Teaching(expert.teach, graph, init, cache, expert.variables)

@@ -211,7 +211,8 @@ def test_watching_a_training_that_removes_what_one_process_reads(workdir, tmp_pa
     assert report(shared / "step_00000007") == report(alone / "step_00000007")
 
 
-@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=takes_minutes)])
+@takes_minutes
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_lost_while_watching_ends_the_other(workdir, tmp_path, killed):
     (tmp_path / "run").mkdir()
     shutil.copy(workdir / "config.json", tmp_path / "run")  # no checkpoint yet

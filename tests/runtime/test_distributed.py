@@ -179,6 +179,16 @@ def test_a_collapsed_training_begins_again_on_every_process(clip, tmp_path):
     np.testing.assert_allclose(kernel(tmp_path / "2"), kernel(tmp_path / "1"), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "sentence"),
+    [("missing", "the teacher is missing."), pytest.param("another", "SHA-256 of the teachers", marks=takes_minutes)],
+)
+def test_a_teacher_that_one_process_lacks_or_has_another_of_ends_all(clip, tmp_path, teacher, sentence):
+    for process in finish(start(clip, tmp_path / "run", processes=2, own={1: (f"--teacher={teacher}",)})):
+        assert process.status == 2, process
+        assert sentence in process.err.splitlines()[-1]
+
+
 def test_what_one_process_refuses_all_do(clip, pair):
     flags = ("--config.optimizer.learning_rate=0.5", "--config.optimizer.steps=9")
     for process in finish(start(clip, pair, *flags, processes=2)):
