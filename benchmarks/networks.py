@@ -23,6 +23,7 @@ NETWORKS = {
     "Lite-Mono small": ((192, 640), LITE_MONO | {"encoder": "lite_mono_small"}),
     "Lite-Mono": ((192, 640), LITE_MONO | {"encoder": "lite_mono"}),
     "Lite-Mono 8M": ((192, 640), LITE_MONO | {"encoder": "lite_mono_8m"}),
+    "MonoViT": ((192, 640), {"encoder": "monovit", "normalisation": "monodepth2"}),
     "Depth Anything V2 Small": ((592, 592), {"encoder": "depth_anything_v2_small", "scales": 1}),
     "Depth Anything V2 Base": ((592, 592), {"encoder": "depth_anything_v2_base", "scales": 1}),
 }  # name: image size and config.model; Depth Anything sees 14/16 of these sizes, 518x518

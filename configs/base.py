@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
             model=dict(
                 # resnet18, resnet34, resnet50, resnet_tiny, efficientnet_lite0, dinov2_vits14, dinov2_vitb14,
                 # with their own decoder (docs/published.md) depth_anything_v2_small, depth_anything_v2_base,
-                # lite_mono_tiny, lite_mono_small, lite_mono, lite_mono_8m
+                # lite_mono_tiny, lite_mono_small, lite_mono, lite_mono_8m, monovit
                 encoder="resnet18",
                 normalisation="imagenet",  # of the images that ResNets see; "monodepth2": for networks trained so
                 pretrained="",  # encoder weights: a .pth or .safetensors file; "package": the installed Lite0 ones

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError, nearest
 from robustdepth.geometry.depth import disparity_range
-from robustdepth.models.depth_decoder import DepthDecoder
+from robustdepth.models.depth_decoder import DepthDecoder, initial_disparity
 from robustdepth.models.depth_net import DepthNet
 from robustdepth.models.dpt import DPTDecoder
 from robustdepth.models.encoder import ENCODERS, OWN_DECODERS, TRANSFORMERS
@@ -30,8 +30,11 @@ def build_encoder(name: str, dtype: Any, normalisation: str = IMAGENET) -> nn.Mo
 
 
 def _normalising(encoder: nn.Module, name: str, normalisation: str) -> nn.Module:
-    """The encoder with another input normalisation than ImageNet's, for those that can have one."""
-    if normalisation == IMAGENET:
+    """The encoder with another input normalisation than ImageNet's, for those that can have one.
+
+    Where its class says RAW it sees colours as they are, and the option is for the pose network alone.
+    """
+    if normalisation == IMAGENET or getattr(encoder, "RAW", False):
         return encoder
     if not hasattr(encoder, "normalisation"):
         raise UserError(
@@ -75,11 +78,14 @@ def build_depth_net(model: ConfigDict) -> DepthNet:
 
 def _build_decoder(model: ConfigDict, dtype: Any) -> nn.Module:
     if model.encoder in OWN_DECODERS:
+        if model.decoder_width != 1:
+            raise UserError(
+                f"model.decoder_width is {model.decoder_width}: the decoder of model.encoder={model.encoder} has the "
+                "width that its authors gave it, use 1."
+            )
         return OWN_DECODERS[model.encoder](model, dtype)
-    nearest_inverse, farthest_inverse = 1 / model.min_depth, 1 / model.max_depth
-    initial_disparity = (1 / model.initial_depth - farthest_inverse) / (nearest_inverse - farthest_inverse)
     decoder = DPTDecoder if model.encoder in TRANSFORMERS else DepthDecoder
-    return decoder(model.decoder_width, model.scales, model.output_stride, initial_disparity, dtype)
+    return decoder(model.decoder_width, model.scales, model.output_stride, initial_disparity(model), dtype)
 
 
 def build_segmentation_net(model: ConfigDict) -> SegmentationNet:

@@ -21,7 +21,6 @@ from jax import lax
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from robustdepth.errors import UserError
 from robustdepth.imaging.resize import resize_map
 from robustdepth.interop.convert import PUBLISHED
 from robustdepth.interop.vit_weights import load_vit
@@ -112,11 +111,6 @@ def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
 
 
 def _decoder(width: int, model: ConfigDict, dtype: Any) -> DepthAnythingDecoder:
-    if model.decoder_width != 1:
-        raise UserError(
-            f"model.decoder_width is {model.decoder_width}: the decoder of model.encoder={model.encoder} has the "
-            "width that its authors gave it, use 1."
-        )
     depths = model.min_depth, model.max_depth, model.initial_depth
     stride = model.get("token_stride", STRIDE)
     return DepthAnythingDecoder(width, model.scales, model.output_stride, *depths, stride, dtype)

@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
+from ml_collections import ConfigDict
 
-from robustdepth.imaging.resize import resize_image
+from robustdepth.imaging.resize import resize_image, resize_map
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, reflect_pad, upsample
 from robustdepth.types import Array
 
@@ -76,6 +77,26 @@ def disparity_of(decoded: Array, level: int, initial: float) -> Float[Array, "ba
     bias = nn.initializers.constant(math.log(initial / (1 - initial)))
     head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")
     return nn.sigmoid(head(decoded)[..., 0])
+
+
+def initial_disparity(model: ConfigDict) -> float:
+    """What heads start at, in (0, 1), so that depth is `config.model.initial_depth`."""
+    near, far = 1 / model.min_depth, 1 / model.max_depth
+    return (1 / model.initial_depth - far) / (near - far)
+
+
+def at_scales(found: dict[int, Array], scales: int, output_stride: int) -> tuple[Float[Array, "batch _ _"], ...]:
+    """Disparities from `output_stride` on, each half the size of the one before; `found` has them by stride, from 1 on.
+
+    Those that are coarser than any found are the coarsest one, resized **[ours]**.
+    """
+    height, width = found[1].shape[1:3]
+    strides = [output_stride * 2**scale for scale in range(scales)]
+    coarsest = found[max(found)]
+    return tuple(
+        found[stride] if stride in found else resize_map(coarsest, (height // stride, width // stride))
+        for stride in strides
+    )
 
 
 class DepthDecoder(nn.Module):

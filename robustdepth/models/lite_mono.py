@@ -19,9 +19,8 @@ from jax import lax
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from robustdepth.errors import UserError
-from robustdepth.imaging.resize import resize_image, resize_map
-from robustdepth.models.depth_decoder import ReflectConv
+from robustdepth.imaging.resize import resize_image
+from robustdepth.models.depth_decoder import ReflectConv, at_scales, initial_disparity
 from robustdepth.models.dpt import upsample_linear
 from robustdepth.models.encoder import OWN_DECODERS, TRANSFORMERS
 from robustdepth.models.layers import HE_FAN_IN, HEAD_FAN_IN, batch_norm, fan_in_uniform, normalise
@@ -188,23 +187,11 @@ class LiteMonoDecoder(nn.Module):
             decoded[stride] = x
             head = ReflectConv(1, jnp.float32, HEAD_FAN_IN, bias, name=f"disparity{level}")
             found[stride // 2] = nn.sigmoid(upsample_linear(head(x)))[..., 0]
-        height, width = found[1].shape[1:3]
-        strides = [self.output_stride * 2**scale for scale in range(self.scales)]
-        return tuple(
-            found[stride] if stride in found else resize_map(found[4], (height // stride, width // stride))
-            for stride in strides
-        ), decoded
+        return at_scales(found, self.scales, self.output_stride), decoded
 
 
 def _decoder(model: ConfigDict, dtype: Any) -> LiteMonoDecoder:
-    if model.decoder_width != 1:
-        raise UserError(
-            f"model.decoder_width is {model.decoder_width}: the decoder of model.encoder={model.encoder} has the "
-            "width that its authors gave it, use 1."
-        )
-    near, far = 1 / model.min_depth, 1 / model.max_depth
-    initial = (1 / model.initial_depth - far) / (near - far)
-    return LiteMonoDecoder(model.scales, model.output_stride, initial, dtype)
+    return LiteMonoDecoder(model.scales, model.output_stride, initial_disparity(model), dtype)
 
 
 for _name, _encoder in (

@@ -4,13 +4,14 @@ Whatever takes a working folder takes these files as well: prediction, evaluatio
 becomes a config and variables of this project's modules; `config.published` says whose it is.
 
 * Depth Anything V2, Small and Base: one file, the authors' .pth or Hugging Face's model.safetensors.
-* monodepth2 and Lite-Mono: a folder with encoder.pth and depth.pth and, where it has them, pose_encoder.pth and
-  pose.pth.
+* monodepth2, Lite-Mono and MonoViT: a folder with encoder.pth and depth.pth and, where it has them, pose_encoder.pth
+  and pose.pth.
 """
 
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ import safetensors
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
-from robustdepth.interop import depth_anything_weights, lite_mono_weights, monodepth2_weights
+from robustdepth.interop import depth_anything_weights, lite_mono_weights, monodepth2_weights, monovit_weights
 from robustdepth.interop.fill import Report, Variables
 from robustdepth.interop.torch_file import TORCH_SUFFIXES, read_weights
 from robustdepth.models.build import build_depth_net, build_pose_net
@@ -33,8 +34,12 @@ COVER = "cover"  # images keep their shape: each is resized until it covers conf
 PARTS = ("encoder", "depth", "pose_encoder", "pose")  # files of a folder, without .pth
 # Depth Anything's sizes by the width of its transformer, and their licences.
 SIZES = {384: ("small", "Small", "Apache-2.0"), 768: ("base", "Base", "CC-BY-NC-4.0, for non-commercial purposes")}
-# Its repository is under MIT; parts of it come from monodepth2, whose licence is for non-commercial purposes.
+# Their repositories are under MIT; parts of them come from monodepth2, whose licence is for non-commercial purposes.
 LITE_MONO_LICENCE = "MIT, by the licence of its authors' repository"
+MONOVIT_LICENCE = (
+    f"{LITE_MONO_LICENCE}; their training began with MPViT's (ETRI), under GPL-3.0 for non-commercial purposes"
+)
+COUNTERS = r"(.*\.)?total_(ops|params)"  # what a counter of operations left in Lite-Mono's files
 NATIVE = 518  # the side of the images that Depth Anything learned from
 
 Tensors = Mapping[str, np.ndarray]
@@ -139,27 +144,30 @@ def _check_kind(path: pathlib.Path) -> None:
 
 
 def _folder(path: pathlib.Path) -> _Network:
-    """A network of four files with monodepth2's names: its own, or a Lite-Mono."""
-    there = [part for part in PARTS if (path / f"{part}.pth").is_file()]
-    files = {part: read_weights(path / f"{part}.pth", numbers=True) for part in there}
-    encoder, depth = dict(files["encoder"]), files["depth"]
-    lite = lite_mono_weights.MARK in encoder
-    for part, mark in ("encoder", monodepth2_weights.MARK), ("depth", monodepth2_weights.DEPTH_MARK):
-        if mark not in files[part] and not (lite and part == "encoder"):
+    """A network of four files with monodepth2's names: its own, a Lite-Mono or a MonoViT."""
+    files: dict[str, dict[str, np.ndarray]] = {}
+    for part in PARTS:
+        if (file := path / f"{part}.pth").is_file():
+            tensors = read_weights(file, numbers=True)
+            files[part] = {name: value for name, value in tensors.items() if not re.fullmatch(COUNTERS, name)}
+    encoder, depth = files["encoder"], files["depth"]
+    mark = next((mark for mark in KINDS if mark in encoder), monodepth2_weights.MARK)
+    depth_mark, describe = KINDS[mark]
+    for part, wanted in ("encoder", mark), ("depth", depth_mark):
+        if wanted not in files[part]:
             first = ", ".join(list(files[part])[:3]) or "none"
             raise UserError(
-                f"{path / part}.pth is neither of monodepth2 nor of Lite-Mono, it lacks {mark}; its first tensors are "
-                f"{first}."
+                f"{path / part}.pth is neither of monodepth2, MonoViT nor Lite-Mono, it lacks {wanted}; its first "
+                f"tensors are {first}."
             )
     size = tuple(int(encoder.pop(side, np.asarray(0)).item()) for side in ("height", "width"))
     if min(size) < 32 or max(size) > 4096 or any(side % 32 for side in size):
         raise UserError(f"{path}/encoder.pth names the image size {size[0]}x{size[1]}: multiples of 32 are right.")
     stereo = bool(encoder.pop("use_stereo", np.asarray(False)).item())
-    title, licence, name, load = _lite_mono(path, encoder) if lite else _monodepth2(encoder, stereo)
+    title, licence, model, load = describe(path, encoder, stereo)
     # With stereo pairs their unit is 5.4 metres: the rig's baseline counts as 0.1, and is 0.54 m (their README).
     unit = 5.4 if stereo else 1.0
-    model = dict(encoder=name, normalisation="monodepth2", min_depth=0.1 * unit, max_depth=100.0 * unit)
-    model |= dict(scales=3) if lite else {}
+    model |= dict(normalisation="monodepth2", min_depth=0.1 * unit, max_depth=100.0 * unit)
     pose = None
     if {"pose_encoder", "pose"} <= files.keys():
         model["pose_encoder"] = monodepth2_weights.resnet_of(files["pose_encoder"])
@@ -170,19 +178,31 @@ def _folder(path: pathlib.Path) -> _Network:
     return _Network(title, licence, config, (load, {**encoder, **depth}), pose)
 
 
-def _monodepth2(encoder: Tensors, stereo: bool) -> tuple[str, str, str, Loader]:
-    """Title, licence, name in `config.model.encoder`, and what fills it."""
+def _monodepth2(path: pathlib.Path, encoder: Tensors, stereo: bool) -> tuple[str, str, dict[str, Any], Loader]:
+    """Title, licence, what `config.model` has of its own, and what fills it."""
     resnet = monodepth2_weights.resnet_of(encoder)
     title = f"monodepth2 ({resnet}, {'with stereo pairs' if stereo else 'monocular'})"
     licence = "monodepth2's, for non-commercial purposes (Niantic 2018)"
-    return title, licence, resnet, monodepth2_weights.load_depth
+    return title, licence, dict(encoder=resnet), monodepth2_weights.load_depth
 
 
-def _lite_mono(path: pathlib.Path, encoder: Tensors) -> tuple[str, str, str, Loader]:
+def _lite_mono(path: pathlib.Path, encoder: Tensors, stereo: bool) -> tuple[str, str, dict[str, Any], Loader]:
     name = lite_mono_weights.name_of(encoder)
     if name is None:
         raise UserError(f"{path}/encoder.pth is a Lite-Mono of none of the sizes tiny, small, base and 8M.")
-    return f"Lite-Mono ({name})", LITE_MONO_LICENCE, name, lite_mono_weights.load_lite_mono
+    return f"Lite-Mono ({name})", LITE_MONO_LICENCE, dict(encoder=name, scales=3), lite_mono_weights.load_lite_mono
+
+
+def _monovit(path: pathlib.Path, encoder: Tensors, stereo: bool) -> tuple[str, str, dict[str, Any], Loader]:
+    return "MonoViT", MONOVIT_LICENCE, dict(encoder="monovit"), monovit_weights.load_monovit
+
+
+# By a tensor of encoder.pth: one of depth.pth, and what describes the network.
+KINDS = {
+    monodepth2_weights.MARK: (monodepth2_weights.DEPTH_MARK, _monodepth2),
+    lite_mono_weights.MARK: (monodepth2_weights.DEPTH_MARK, _lite_mono),
+    monovit_weights.MARK: (monovit_weights.DEPTH_MARK, _monovit),
+}
 
 
 def _config(

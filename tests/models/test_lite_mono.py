@@ -22,7 +22,8 @@ import make_lite_mono_fixtures as fixtures  # noqa: E402
 
 def write(folder, size=(64, 96), encoder=None):
     facts = {"height": size[0], "width": size[1], "use_stereo": False}
-    torch_files.save(folder / "encoder.pth", (encoder or fixtures.encoder_weights()) | facts)
+    counters = {"total_ops": np.zeros(1), "stages.0.0.total_params": np.ones(1)}  # as in the authors' files
+    torch_files.save(folder / "encoder.pth", (encoder or fixtures.encoder_weights()) | facts | counters)
     torch_files.save(folder / "depth.pth", fixtures.decoder_weights())
     return folder
 
