@@ -5,11 +5,12 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 PARTS = ("loss", "inference", "step")
+DTYPES, DEVICES = ("float32", "bfloat16"), ("cpu", "cuda")
 SCALES, SSIM_SHARE, SMOOTHNESS, MIN_DEPTH, MAX_DEPTH = 4, 0.85, 1e-3, 0.1, 100.0
 LEARNING_RATE = 1e-4
 
@@ -38,23 +39,31 @@ def draw(batch: int, height: int, width: int) -> Inputs:
     return Inputs(images.clip(0, 1), disparities, vectors, (0.58 * width, 1.92 * height, width / 2, height / 2))
 
 
-def worker(sides: Callable[[argparse.Namespace], Callable[[], float]]) -> None:
+def worker(sides: Callable[[argparse.Namespace], Callable[[], Any]]) -> None:
     """The main function of one side: times one part and prints {"seconds", "value"} as JSON.
 
+    Seconds are the median over blocks of steps. The host waits for the device at the end of a block only, so that it
+    can prepare a step while the device works on the one before, as in training.
+
     Args:
-      sides: options -> function that runs the part once, waits for it, and returns its value (a loss or a mean).
+      sides: options -> function that begins the part once and returns its value (a scalar, a loss or a mean).
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=PARTS)
-    for name, default in (("batch", 4), ("height", 192), ("width", 640), ("repeats", 5)):
+    for name, default in (("batch", 4), ("height", 192), ("width", 640), ("blocks", 5), ("block", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the networks; losses stay in float32")
+    parser.add_argument("--device", choices=DEVICES, default=DEVICES[0])
+    parser.add_argument("--compile", action="store_true", help="the whole of PyTorch's step, by torch.compile")
     options = parser.parse_args()
     run = sides(options)
-    value = run()  # compiles, or warms up
-    run()
+    value = float(run())  # compiles, or warms up
+    float(run())
     seconds = []
-    for _ in range(options.repeats):
+    for _ in range(options.blocks):
         start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
+        for _ in range(options.block):
+            last = run()
+        float(last)
+        seconds.append((time.perf_counter() - start) / options.block)
     print(json.dumps({"seconds": statistics.median(seconds), "value": value}))

@@ -26,6 +26,7 @@ def config_for(options: argparse.Namespace):
     config.image_size, config.batch_size = (options.height, options.width), options.batch
     config.data.update(flip=False, jitter=(0.0, 0.0, 0.0, 0.0))
     config.optimizer.clip_norm = 0.0
+    config.model.dtype = options.dtype
     return config
 
 
@@ -47,7 +48,7 @@ def batch_of(inputs: Inputs) -> Batch:
     )
 
 
-def loss_part(options: argparse.Namespace) -> Callable[[], float]:
+def loss_part(options: argparse.Namespace) -> Callable[[], jax.Array]:
     """View synthesis and losses with their gradient, from given disparities and motions."""
     config, inputs = config_for(options), draw(options.batch, options.height, options.width)
     batch, settings = jax.device_put(batch_of(inputs)), reprojection.Settings.of(config)
@@ -59,20 +60,20 @@ def loss_part(options: argparse.Namespace) -> Callable[[], float]:
 
     value_and_gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     given = jax.device_put((inputs.disparities, list(inputs.vectors)))
-    return lambda: float(jax.block_until_ready(value_and_gradient(*given))[0])
+    return lambda: value_and_gradient(*given)[0]
 
 
-def inference_part(options: argparse.Namespace) -> Callable[[], float]:
+def inference_part(options: argparse.Namespace) -> Callable[[], jax.Array]:
     """The depth network alone, one image."""
     config = config_for(options)
     depth_net = build_networks(config)["depth"]
     variables = jax.jit(lambda: init_variables(config, {"depth": depth_net}))()["depth"]
     image = jnp.asarray(draw(1, options.height, options.width).images[0])
-    infer = jax.jit(lambda image: depth_net.apply(variables, image, train=False).disparities[0])
-    return lambda: float(jnp.mean(jax.block_until_ready(infer(image))))
+    infer = jax.jit(lambda image: jnp.mean(depth_net.apply(variables, image, train=False).disparities[0]))
+    return lambda: infer(image)
 
 
-def step_part(options: argparse.Namespace) -> Callable[[], float]:
+def step_part(options: argparse.Namespace) -> Callable[[], jax.Array]:
     """Networks, losses, gradients and Adam."""
     config = config_for(options)
     networks = build_networks(config)
@@ -83,13 +84,19 @@ def step_part(options: argparse.Namespace) -> Callable[[], float]:
     )
     batch = sharding.put_batch(batch_of(draw(options.batch, options.height, options.width)), sharding.make_mesh("data"))
 
-    def run() -> float:
+    def run() -> jax.Array:
         nonlocal state
         state, log = step(state, batch)
-        return float(log.terms["loss"].value)
+        return log.terms["loss"].value
 
     return run
 
 
+def part(options: argparse.Namespace) -> Callable[[], jax.Array]:
+    """The part on the device that was asked for; an error where JAX does not have it."""
+    jax.config.update("jax_default_device", jax.devices(options.device)[0])
+    return {"loss": loss_part, "inference": inference_part, "step": step_part}[options.part](options)
+
+
 if __name__ == "__main__":
-    worker(lambda options: {"loss": loss_part, "inference": inference_part, "step": step_part}[options.part](options))
+    worker(part)

@@ -109,7 +109,7 @@ def motion(vector):
     x, y, z = axis.unbind(1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
-    eye = torch.eye(3)
+    eye = torch.eye(3, device=vector.device)
     return eye + torch.sin(angle) / angle * cross + (1 - torch.cos(angle)) / angle**2 * cross @ cross, translation
 
 
@@ -118,12 +118,12 @@ def inverse(rotation, translation):
 
 
 class Loss:
-    def __init__(self, camera: tuple[float, float, float, float], height: int, width: int):
+    def __init__(self, camera: tuple[float, float, float, float], height: int, width: int, device: str):
         fx, fy, cx, cy = camera
         y, x = torch.meshgrid(torch.arange(height) * 1.0, torch.arange(width) * 1.0, indexing="ij")
-        self.rays = torch.stack([(x - cx) / fx, (y - cy) / fy, torch.ones_like(x)]).reshape(3, -1)
-        self.matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-        self.size, self.last = (height, width), torch.tensor([width - 1, height - 1])[:, None]
+        self.rays = torch.stack([(x - cx) / fx, (y - cy) / fy, torch.ones_like(x)]).reshape(3, -1).to(device)
+        self.matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], device=device)
+        self.size, self.last = (height, width), torch.tensor([width - 1, height - 1], device=device)[:, None]
 
     def synthesise(self, source, depth, rotation, translation):
         points = rotation @ (depth.flatten(1)[:, None] * self.rays) + translation[:, :, None]
@@ -168,50 +168,60 @@ class Loss:
 
 
 def tensors(options: argparse.Namespace):
-    inputs = draw(options.batch, options.height, options.width)
-    images = [torch.from_numpy(image).movedim(-1, 1).contiguous() for image in inputs.images]
-    disparities = [torch.from_numpy(d).requires_grad_() for d in inputs.disparities]
-    vectors = [torch.from_numpy(v).requires_grad_() for v in inputs.vectors]
-    return images, disparities, vectors, Loss(inputs.camera, options.height, options.width)
+    inputs, device = draw(options.batch, options.height, options.width), options.device
+    images = [torch.from_numpy(image).movedim(-1, 1).contiguous().to(device) for image in inputs.images]
+    disparities = [torch.from_numpy(d).to(device).requires_grad_() for d in inputs.disparities]
+    vectors = [torch.from_numpy(v).to(device).requires_grad_() for v in inputs.vectors]
+    return images, disparities, vectors, Loss(inputs.camera, options.height, options.width, device)
 
 
-def loss_part(options: argparse.Namespace) -> Callable[[], float]:
+def loss_part(options: argparse.Namespace) -> Callable[[], torch.Tensor]:
     (target, *sources), disparities, vectors, loss_fn = tensors(options)
 
-    def run() -> float:
+    def run() -> torch.Tensor:
         loss = loss_fn(disparities, [motion(vector) for vector in vectors], target, sources)
         torch.autograd.grad(loss, [*disparities, *vectors])
-        return float(loss)
+        return loss.detach()
 
     return run
 
 
-def inference_part(options: argparse.Namespace) -> Callable[[], float]:
+def inference_part(options: argparse.Namespace) -> Callable[[], torch.Tensor]:
     options.batch = 1
     (image, *_), *_ = tensors(options)
-    network = DepthNet().eval()
+    network = DepthNet().eval().to(options.device)
 
     @torch.inference_mode()
-    def run() -> float:
-        return float(network(image)[0].mean())
+    def run() -> torch.Tensor:
+        return network(image)[0].mean()
 
     return run
 
 
-def step_part(options: argparse.Namespace) -> Callable[[], float]:
+def step_part(options: argparse.Namespace) -> Callable[[], torch.Tensor]:
     (target, previous, following), _, _, loss_fn = tensors(options)
-    depth_net, pose_net = DepthNet(), PoseNet()
-    optimizer = torch.optim.Adam([*depth_net.parameters(), *pose_net.parameters()], LEARNING_RATE)
+    depth_net, pose_net = DepthNet().to(options.device), PoseNet().to(options.device)
+    parameters = [*depth_net.parameters(), *pose_net.parameters()]
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=options.compile)
+    half = torch.autocast(options.device, torch.bfloat16, enabled=options.dtype == "bfloat16")
 
-    def run() -> float:
-        forward = pose_net(torch.cat([previous, target]), torch.cat([target, following]))
-        from_previous, to_next = forward.split(target.shape[0])
+    def forward() -> torch.Tensor:
+        with half:
+            vectors = pose_net(torch.cat([previous, target]), torch.cat([target, following]))
+            disparities = depth_net(target)
+        from_previous, to_next = vectors.float().split(target.shape[0])
         motions = [inverse(*motion(from_previous)), motion(to_next)]
-        loss = loss_fn(depth_net(target), motions, target, [previous, following])
+        return loss_fn([d.float() for d in disparities], motions, target, [previous, following])
+
+    if options.compile:
+        forward = torch.compile(forward)
+
+    def run() -> torch.Tensor:
+        loss = forward()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.detach()
 
     return run
 
