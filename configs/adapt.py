@@ -12,7 +12,7 @@ from configs import world_bundled
 
 
 def get_config():
-    config = world_bundled.get_config()
+    config = world_bundled.get_config("base")
     config.name = "adapt"
     config.init_from = "bundled"
     config.data.name = "frames"

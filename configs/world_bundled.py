@@ -5,14 +5,26 @@
 
 The encoder learns, at a fifth of the decoder's rate. Cameras drawn at random stand between the world and the networks.
 Depth comes at full size and in metres for the canonical camera. robustdepth/weights/README.md is the model card.
+
+What the world teaches is its texture, too, and real streets have another. So a view of changed texture must have the
+clear view's depth (METHOD.md 2): row "texture", which is the default. Row "base" goes without.
 """
 
 from configs import base
 
+ROWS = {
+    "base": {},
+    "texture": {
+        "loss.texture_consistency": 1.0,
+        "texture.illumination": "multi_scale",
+        "second_view.bidirectional": False,  # truth teaches the clear view, and that the other
+    },
+}
 
-def get_config():
+
+def get_config(row="texture"):
     config = base.get_config()
-    config.name = "world_bundled"
+    config.name = "world_bundled" if row == "texture" else f"world_bundled_{row}"
     config.image_size = (128, 416)
     config.batch_size = 8
     config.data.world_share = 1.0
@@ -42,4 +54,5 @@ def get_config():
     config.log.every = 50
     config.log.images_every = 500
     config.checkpoint.every = 100
+    config.update_from_flattened_dict(ROWS[row])
     return config

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
-from configs import real_streets, world_selective, world_structure
+from configs import real_streets, world_bundled, world_selective, world_structure
 from robustdepth.methods.method import weight_at
 from robustdepth.runtime import config as configs
 from robustdepth.runtime import sharding
@@ -129,7 +129,7 @@ def test_a_loss_weight_may_be_a_schedule_and_other_options_keep_their_type():
         config.optimizer.steps = "many"
 
 
-@pytest.mark.parametrize("family", [world_structure, world_selective, real_streets])
+@pytest.mark.parametrize("family", [world_structure, world_selective, real_streets, world_bundled])
 def test_every_row_of_a_family_is_another_experiment_that_can_be_run(family):
     seen = {}
     for row in family.ROWS:
