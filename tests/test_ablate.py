@@ -72,6 +72,7 @@ def finished_at_once(config, workdir):
     """Stands for a training: an untrained network, marked as finished."""
     save_untrained(config, pathlib.Path(workdir), step=config.optimizer.steps)
     (workdir / "finished").write_text("2\n")
+    return True
 
 
 def test_rows_are_trained_evaluated_and_compared_and_nothing_is_done_twice(family, tmp_path, as_in_production, capsys):
@@ -79,7 +80,7 @@ def test_rows_are_trained_evaluated_and_compared_and_nothing_is_done_twice(famil
     experiments = configs_of(family, ("base", "smooth"), (3,), ["optimizer.learning_rate=0.001"])
 
     def train_the_first(config, workdir):
-        (train if config.name == "tiny_base" else finished_at_once)(config, workdir)
+        return (train if config.name == "tiny_base" else finished_at_once)(config, workdir)
 
     run_ablation(str(out), experiments, plan(), ["optimizer.learning_rate=0.001"], train_the_first)
     kept = {row: json.loads((out / row / "seed_3" / "config.json").read_text()) for row in ("base", "smooth")}
@@ -113,6 +114,18 @@ def test_rows_are_trained_evaluated_and_compared_and_nothing_is_done_twice(famil
     changed = {path for path in reports if path.stat().st_mtime_ns != before[path]}
     assert changed == {lost / "report.json", damaged}
     assert json.loads((out / "ablation.json").read_text())["protocols"]["world"] == content
+
+
+def test_sigterm_in_a_trainings_last_step_ends_the_ablation(family, tmp_path, capsys):
+    def asked_to_stop(config, workdir):
+        finished_at_once(config, workdir)
+        return False
+
+    out = tmp_path / "out"
+    run_ablation(str(out), configs_of(family, ("base", "smooth"), (0,), []), plan(weather=()), [], asked_to_stop)
+    assert "goes on there when the same command is given again" in capsys.readouterr().out
+    assert [path.parent.parent.name for path in out.rglob("finished")] == ["base"]
+    assert not list(out.rglob("report.json"))
 
 
 def test_other_options_or_another_experiment_in_a_folder_are_refused(family, tmp_path):

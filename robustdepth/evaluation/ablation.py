@@ -26,7 +26,7 @@ from robustdepth.runtime.workdir import FINISHED_FILE, versions
 CLEAN = "clean"  # with the corruptions; the other evaluations have the names of their weather
 OPTIONS_FILE = "options.json"
 KINDS = ("clean", "corrupted", "weather")
-Train = Callable[[ConfigDict, pathlib.Path], None]
+Train = Callable[[ConfigDict, pathlib.Path], bool]  # whether to go on; see `training.loop.train`
 Scores = dict[str, Any]  # AbsRel of one training under one protocol, see `scores_of`
 
 
@@ -78,9 +78,7 @@ def run_ablation(
     results: dict[tuple[str, int], dict[str, Scores]] = {}
     for number, ((row, seed), workdir) in enumerate(workdirs.items(), start=1):
         print(f"\n{row}, seed {seed}: {number} of {len(workdirs)}", flush=True)
-        if not (workdir / FINISHED_FILE).exists():
-            train(experiments[row, seed], workdir)
-        if not (workdir / FINISHED_FILE).exists():
+        if not (workdir / FINISHED_FILE).exists() and not train(experiments[row, seed], workdir):
             print("the ablation goes on there when the same command is given again")
             return
         reports = {name: _evaluated(workdir, name, wanted) for name, wanted in evaluations.items()}

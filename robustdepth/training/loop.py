@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -53,8 +54,8 @@ def train(
     profile_steps: str = "",
     change: Sequence[str] = (),
     open_validation: OpenValidation | None = None,
-) -> None:
-    """Trains an experiment in its workdir from the newest checkpoint, or from the start, to its last step.
+) -> bool:
+    """Trains an experiment in its workdir from its newest checkpoint to the last step; False: SIGTERM asked to stop.
 
     Args:
       profile_steps: "FIRST:LAST", steps to profile; "": none.
@@ -75,18 +76,19 @@ def train(
         distributed.together(workdir.check_shared)
         if distributed.gather(workdir.finished)[0]:
             print(f"{workdir.path} has been trained to its last step; nothing to do.")
-            return
+            return True
         mesh = sharding.make_mesh(config.sharding.axis)
         sharding.check_divides(config.batch_size, mesh.size, config.optimizer.accumulate)
         distributed.together(lambda: save_median(config, workdir.path))
         validator = distributed.together(lambda: Validator(config, workdir.path, open_validation))
         with Checkpointer(workdir.path, config.checkpoint.keep) as checkpointer, memory_errors_explained(config):
-            step = run_trials(config, workdir, mesh, checkpointer, profiled, validator)
+            step, stopped = run_trials(config, workdir, mesh, checkpointer, profiled, validator)
         if step == config.optimizer.steps:
             workdir.finish(step)
             print(f"trained to step {step}; this process took {duration(time.monotonic() - began)}")
         else:
             print(f"stopped by SIGTERM; saved at step {step}: the same command goes on from there")
+    return not stopped
 
 
 def run_trials(
@@ -96,14 +98,13 @@ def run_trials(
     checkpointer: Checkpointer,
     profiled: range,
     validator: Validator,
-) -> int:
-    """Trains from the newest checkpoint, and anew where depth collapses; returns the step reached.
+) -> tuple[int, bool]:
+    """Trains from the newest checkpoint, and anew where depth collapses; returns what `_Loop.run` does.
 
     Raises:
       UserError: anything the user can mend; or the config allows no more restarts.
     """
     experiment = agreed(build, config, mesh)
-    shard, shards = jax.process_index(), jax.process_count()
     restored = checkpointer.restore(experiment.template)
     trial = Trial() if restored is None else Trial.at(restored[1])
     shown = [name for name, weight in config.loss.items() if weight]
@@ -111,7 +112,8 @@ def run_trials(
         own = trial.config(config)
         if trial.restarts:
             experiment = agreed(build, own, mesh)
-        stream = distributed.together(partial(train_stream, own, shard, shards, experiment.expert_cache))
+        mine = jax.process_index(), jax.process_count()
+        stream = distributed.together(partial(train_stream, own, *mine, experiment.expert_cache))
         state = start(experiment, stream, restored, workdir.path)
         if restored is not None:
             distributed.together(partial(change_run, workdir, config, trial, restored[1]))
@@ -189,28 +191,25 @@ class _Loop:
     progress: Progress
     validator: Validator
     trial: Trial = dataclasses.field(default_factory=Trial)
-    stop: bool = False  # set by SIGTERM, in a job of one process
+    stop: threading.Event = dataclasses.field(default_factory=threading.Event)  # SIGTERM has come
     writer: MetricWriter | None = None  # of process 0
     seconds_idle: float = 0.0  # in which the devices may have waited for recordings to be read
     alarmed: set[str] = dataclasses.field(default_factory=set)  # quantities that looked wrong in the last period
 
-    def run(self, state: TrainState) -> int:
-        """Runs to the last step, or to SIGTERM; returns the step reached, whose checkpoint is being written."""
+    def run(self, state: TrainState) -> tuple[int, bool]:
+        """Runs to the last step, or to SIGTERM; returns the step, now being saved, and whether SIGTERM has come."""
         first, last = int(state.step), self.config.optimizer.steps
         with contextlib.ExitStack() as stack:
             if jax.process_count() == 1:  # else JAX waits for SIGTERM and tells the other processes
-                before = signal.signal(signal.SIGTERM, self._on_sigterm)
+                before = signal.signal(signal.SIGTERM, lambda *_: self.stop.set())
                 stack.callback(signal.signal, signal.SIGTERM, before)
             if distributed.is_first():
                 self.writer = stack.enter_context(contextlib.closing(MetricWriter(self.workdir.path, first + 1)))
             stack.callback(self.profiler.close)
-            return int(self._steps(state, first, last).step)
-
-    def _on_sigterm(self, *_) -> None:
-        self.stop = True
+            return int(self._steps(state, first, last).step), self.stop.is_set()
 
     def _stops(self, step: int) -> bool:
-        return self.stop if jax.process_count() == 1 else distributed.stop_agreed(step)
+        return self.stop.is_set() if jax.process_count() == 1 else distributed.stop_agreed(step)
 
     def _steps(self, state: TrainState, first: int, last: int) -> TrainState:
         pending: _Done | None = None
@@ -235,6 +234,7 @@ class _Loop:
             if ends or step % self.config.checkpoint.every == 0:
                 self.checkpointer.save(state, position | self.trial.position(), step)
             if stops:
+                self.stop.set()
                 break
         return state
 

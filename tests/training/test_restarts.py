@@ -1,6 +1,7 @@
 """A training that surely collapses begins again, at most as often as the config says, and resumes exactly."""
 
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,21 @@ def test_a_training_that_collapses_again_and_again_ends_with_a_sentence(config, 
         loop.train(config, tmp_path / "run")
     assert capsys.readouterr().out.count("begins again") == 2
     assert not (tmp_path / "run" / "finished").exists()
+
+
+def test_sigterm_in_the_last_step_is_told_to_the_caller(config, tmp_path, monkeypatch):
+    config.health.restarts, report = 0, loop._Loop._report
+
+    def asked_meanwhile(self, step, *values):
+        report(self, step, *values)
+        if step == STEPS:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert loop.train(config, tmp_path / "undisturbed")
+    monkeypatch.setattr(loop._Loop, "_report", asked_meanwhile)
+    assert not loop.train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "finished").exists()
+    np.testing.assert_array_equal(weight(tmp_path / "run"), weight(tmp_path / "undisturbed"))
 
 
 def test_without_restarts_a_collapsed_training_goes_on_as_before(config, tmp_path, capsys):
