@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
+from configs import kitti_structure_selective_resnet50
 from robustdepth.errors import UserError
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.models.encoder import TRANSFORMERS
@@ -15,7 +17,10 @@ from robustdepth.models.mpvit import MPViT
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.inference import load_model
 from robustdepth.runtime.init_from import init_from
+from robustdepth.training.setup import build
 from tests import torch_files
+from tests.conftest import takes_minutes
+from tests.tiny import random_batch, shrink
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
 sys.path.insert(0, str(FIXTURES))
@@ -119,3 +124,16 @@ def test_a_training_starts_from_its_files(small, tmp_path):
 def test_files_that_do_not_fit_are_refused(small, change, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         load_model(write(tmp_path, change))
+
+
+@takes_minutes
+def test_a_step_of_both_methods_can_be_traced(small):
+    config = kitti_structure_selective_resnet50.get_config()
+    config.data.root = config.selective.folder = "not read"
+    config = shrink(config)
+    config.model.update({"encoder": "monovit", "decoder_width": 1.0, "mask_decoder": "loss"})
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats with its integer count
+        experiment = build(config, mesh)
+        _, log = experiment.step.lower(experiment.template, random_batch(config)).out_info
+    assert {"photometric", "texture_consistency", "semantics_edge"} <= set(log.terms)
