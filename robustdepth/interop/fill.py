@@ -12,6 +12,8 @@ from flax import traverse_util
 from robustdepth.errors import UserError
 
 Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
+# Flax's names of a layer's arrays -> PyTorch's.
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
 @dataclasses.dataclass(frozen=True)

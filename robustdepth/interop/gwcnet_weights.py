@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from robustdepth.errors import UserError
-from robustdepth.interop.fill import Report, Variables, fill, to_flax
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill, to_flax
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _KINDS = {"conv": "0", "norm": "1"}  # places in a pair of convolution and batch normalisation
 _AGGREGATION = {"pre0": "dres0.0", "pre1": "dres0.2", "pre2": "dres1.0", "pre3": "dres1.2"}
 _CONCATENATED = "feature_extraction.lastconv."  # GwcNet-GC alone has such tensors
@@ -61,7 +60,7 @@ def _name(path: str) -> str:
     """Their name of our array, such as "params/aggregation/hourglass0/conv1_norm/scale"."""
     _, part, *modules, leaf = path.split("/")
     prefix = _feature_module(modules[0]) if part == "features" else _aggregation_module(*modules)
-    return f"{prefix}.{_LEAVES[leaf]}"
+    return f"{prefix}.{LEAVES[leaf]}"
 
 
 def _feature_module(module: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from robustdepth.interop.fill import Report, Variables, fill, to_flax
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill, to_flax
 
 MARK = "downsample_layers.0.0.conv.weight"
 NAMES = {  # by the widths of the first stage and the blocks of the last one
@@ -16,7 +16,6 @@ NAMES = {  # by the widths of the first stage and the blocks of the last one
     (64, 10): "lite_mono_8m",
 }
 _UNUSED = r".*\.num_batches_tracked|stages\.\d\.\d\.norm\.(weight|bias)"
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHRINK = ("stem2.0", "downsample_layers.1.0", "downsample_layers.2.0")
 _BLOCK = {  # ours behind the block's name -> theirs
     "conv": "ddwconv.conv",
@@ -63,18 +62,18 @@ def _name(path: str, deepest: int) -> str:
     kind, level = re.split(r"(?=\d)", first, maxsplit=1)
     if part == "decoder":
         if kind == "disparity":
-            return f"decoder.{6 + int(level)}.conv.{_LEAVES[leaf]}"
-        return f"decoder.{2 * (2 - int(level)) + (kind == 'merge')}.conv.conv.{_LEAVES[leaf]}"
+            return f"decoder.{6 + int(level)}.conv.{LEAVES[leaf]}"
+        return f"decoder.{2 * (2 - int(level)) + (kind == 'merge')}.conv.conv.{LEAVES[leaf]}"
     if kind == "stem":
-        return f"downsample_layers.0.{level}.conv.{_LEAVES[leaf]}"
+        return f"downsample_layers.0.{level}.conv.{LEAVES[leaf]}"
     if kind == "stem_bn":
-        return f"downsample_layers.0.{level}.bn_gelu.bn.{_LEAVES[leaf]}"
+        return f"downsample_layers.0.{level}.bn_gelu.bn.{LEAVES[leaf]}"
     if kind == "shrink":
-        return f"{_SHRINK[int(level)]}.conv.{_LEAVES[leaf]}"
+        return f"{_SHRINK[int(level)]}.conv.{LEAVES[leaf]}"
     stage, number = level.split("_")
     block = f"stages.{stage}.{(deepest if stage == '2' else 3) if number == 'global' else number}"
     alone = "/".join((*modules[1:], leaf))
-    return f"{block}.{_ALONE[alone]}" if alone in _ALONE else f"{block}.{_BLOCK[inner]}.{_LEAVES[leaf]}"
+    return f"{block}.{_ALONE[alone]}" if alone in _ALONE else f"{block}.{_BLOCK[inner]}.{LEAVES[leaf]}"
 
 
 def _convert(path: str, value: np.ndarray) -> np.ndarray:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from robustdepth.interop.convert import TORCHVISION
-from robustdepth.interop.fill import Report, Variables, fill, to_flax
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill, to_flax
 
 NAMING = "monodepth2's"
 MARK, DEPTH_MARK, POSE_MARK = "encoder.conv1.weight", "decoder.0.conv.conv.weight", "net.0.weight"
 _UNUSED = r"encoder\.fc\..*|.*\.num_batches_tracked"
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _POSE_HEAD = {"conv0": "net.0", "conv1": "net.1", "conv2": "net.2", "motion": "net.3"}
 _LEVELS = 5  # of the decoder, whose layers are numbered from the coarsest
 
@@ -66,15 +65,15 @@ def _depth_name(path: str) -> str:
         return _encoder_name(modules, leaf)
     kind, level = re.split(r"(?=\d)", modules[0], maxsplit=1)
     if kind == "disparity":
-        return f"decoder.{2 * _LEVELS + int(level)}.conv.{_LEAVES[leaf]}"
+        return f"decoder.{2 * _LEVELS + int(level)}.conv.{LEAVES[leaf]}"
     number = 2 * (_LEVELS - 1 - int(level)) + (kind == "merge")
-    return f"decoder.{number}.conv.conv.{_LEAVES[leaf]}"
+    return f"decoder.{number}.conv.conv.{LEAVES[leaf]}"
 
 
 def _pose_name(path: str) -> str:
     _, part, *modules, leaf = path.split("/")
-    return _encoder_name(modules, leaf) if part == "encoder" else f"{_POSE_HEAD[modules[0]]}.{_LEAVES[leaf]}"
+    return _encoder_name(modules, leaf) if part == "encoder" else f"{_POSE_HEAD[modules[0]]}.{LEAVES[leaf]}"
 
 
 def _encoder_name(modules: list[str], leaf: str) -> str:
-    return f"encoder.{TORCHVISION.module('/'.join(modules))}.{_LEAVES[leaf]}"
+    return f"encoder.{TORCHVISION.module('/'.join(modules))}.{LEAVES[leaf]}"

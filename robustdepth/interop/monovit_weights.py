@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from robustdepth.interop.fill import Report, Variables, fill, to_flax
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill, to_flax
 
 MARK = "mhca_stages.0.InvRes.dwconv.weight"
 DEPTH_MARK = "convs.X_31_attention.conv_se.weight"
@@ -18,7 +18,6 @@ _UNUSED = (
     r"|decoder\.\d+\..*"
     r"|convs\.X_0[0-3]_Conv_0\..*"
 )
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _PARTS = {  # ours behind a module's name, numbers left out -> theirs
     "patch/depthwise": "dwconv",
     "patch/pointwise": "pwconv",
@@ -64,7 +63,7 @@ def _name(path: str) -> str:
     """Their name of one of our arrays, such as "params/encoder/stage1_path0/qkv2/kernel"."""
     _, part, module, *inner, leaf = path.split("/")
     names = _decoder_name(module, *inner) if part == "decoder" else _encoder_name(module, *inner)
-    return f"{names}.{_LEAVES[leaf]}"
+    return f"{names}.{LEAVES[leaf]}"
 
 
 def _encoder_name(module: str, inner: str = "") -> str:

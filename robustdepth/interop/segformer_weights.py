@@ -8,9 +8,8 @@ import numpy as np
 from flax import traverse_util
 
 from robustdepth.errors import UserError
-from robustdepth.interop.fill import Report, Variables, fill
+from robustdepth.interop.fill import LEAVES, Report, Variables, fill
 
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _BLOCK = {  # our modules and parameters in a block -> theirs
     "norm1": "layer_norm_1",
     "query": "attention.self.query",
@@ -66,15 +65,15 @@ def _name(path: str) -> str:
     """Their name of our array such as "params/stages_0/block1/query/kernel"."""
     match path.split("/")[1:]:
         case ["head", module, leaf]:
-            return f"decode_head.{_HEAD[module]}.{_LEAVES[leaf]}"
+            return f"decode_head.{_HEAD[module]}.{LEAVES[leaf]}"
         case [stage, ("patch_embedding" | "patch_norm") as module, leaf]:
             layer = "proj" if module == "patch_embedding" else "layer_norm"
-            return f"{_ENCODER}encoder.patch_embeddings.{_number(stage)}.{layer}.{_LEAVES[leaf]}"
+            return f"{_ENCODER}encoder.patch_embeddings.{_number(stage)}.{layer}.{LEAVES[leaf]}"
         case [stage, "norm", leaf]:
-            return f"{_ENCODER}encoder.layer_norm.{_number(stage)}.{_LEAVES[leaf]}"
+            return f"{_ENCODER}encoder.layer_norm.{_number(stage)}.{LEAVES[leaf]}"
         case [stage, block, module, *leaf]:
             place = f"{_ENCODER}encoder.block.{_number(stage)}.{_number(block)}.{_BLOCK[module]}"
-            return ".".join([place, *(_LEAVES[name] for name in leaf)])
+            return ".".join([place, *(LEAVES[name] for name in leaf)])
     raise AssertionError(f"{path} is no array of a SegFormer")
 
 
