@@ -150,7 +150,7 @@ def test_networks_of_other_tasks_and_masks(tmp_path, task, protocol):
     config.task = task
     if protocol == "masks":
         config.loss.proxy = config.loss.mask = 1.0
-        config.selective.proxy = "sgm"
+        config.selective.proxy, config.model.mask_decoder = "sgm", "loss"
     save_untrained(config, tmp_path / "run")
     same_reports(tmp_path, f"--workdir={tmp_path / 'run'}", f"--protocols={protocol}", "--batch_size=2", "--worlds=7")
 
