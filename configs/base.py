@@ -226,6 +226,9 @@ def get_config() -> ConfigDict:
                 # (regex on the parameter's path, partition spec); the first match counts. ((".*", "longest"),) splits
                 # parameters and optimiser state over all devices, see docs/distributed.md.
                 rules=((".*", ()),),
+                # Batch normalisation by the "batch" of all devices, or by each "device"'s own rows, as PyTorch's
+                # DistributedDataParallel without SyncBatchNorm: layers then wait for no other device.
+                statistics="batch",
             ),
             log=dict(every=50, images_every=2_000),
             checkpoint=dict(every=2_000, keep=3),

@@ -20,7 +20,8 @@ from robustdepth.types import Array
 class BatchNorm(nn.Module):
     """Normalises every channel over batch and space; in training by the batch's own statistics, which it averages.
 
-    Variables have the names of flax's. With sharded batches the statistics are those of the global batch.
+    Variables have the names of flax's. With sharded batches the statistics are those of the global batch, unless
+    `training.parts.on_each_device` runs the network.
     """
 
     train: bool

@@ -15,6 +15,7 @@ CHOICES = {
     "model.remat": ("none", "convolutions", "full"),
     "model.mask_decoder": ("none", "loss", "concatenated"),
     "sharding.axis": ("data",),
+    "sharding.statistics": ("batch", "device"),
     "task": ("depth", "segmentation", "stereo"),
     "texture.illumination": ("guided", "multi_scale", "total_variation"),
     "reprojection.smooth_edges": ("image", "illumination"),

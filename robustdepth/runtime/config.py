@@ -54,6 +54,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(f'config.{key}="{value}" is unknown; {nearest(str(value), map(str, allowed))}')
     parse_conditions(config.weather.spec)
     check_sharding(config.sharding)
+    check_statistics(config)
     height, width = config.image_size
     if height % 16 or width % 16:
         raise UserError(
@@ -129,6 +130,20 @@ def check_sharding(sharding: ConfigDict) -> None:
                 f"config.sharding.rules has {rule!r}: its spec may hold None, and once the devices' axis, "
                 f'config.sharding.axis="{sharding.axis}".'
             )
+
+
+def check_statistics(config: ConfigDict) -> None:
+    """Refuses statistics of each device's rows where these are not a fair share of the batch."""
+    if config.sharding.statistics == "batch":
+        return
+    key = 'config.sharding.statistics="device"'
+    if config.optimizer.accumulate > 1:
+        raise UserError(f'{key} has no parts in turns: set config.optimizer.accumulate=1, or statistics="batch".')
+    if 0 < config.data.world_share < 1:
+        raise UserError(
+            f"{key} with config.data.world_share={config.data.world_share} would leave some devices only recordings, "
+            'others only the world: set config.data.world_share to 0.0 or 1.0, or statistics="batch".'
+        )
 
 
 def at_home(config: ConfigDict) -> ConfigDict:

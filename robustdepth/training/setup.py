@@ -93,7 +93,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
 
     split, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     step = jax.jit(
-        make_step(config, make_loss(config, networks, teachings), optimizer, shards=mesh.size),
+        make_step(config, make_loss(config, networks, teachings), optimizer, mesh),
         in_shardings=(places, split),
         out_shardings=(places, StepLog._make((whole, whole, whole, split))),  # ok, skipped_in_row, terms, images
         donate_argnums=0,

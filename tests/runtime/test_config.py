@@ -132,6 +132,19 @@ def test_a_share_of_the_world_that_rounds_to_none_or_all_of_the_batch_is_refused
     configs.check(config)
 
 
+def test_statistics_of_each_device_want_whole_batches_of_one_kind():
+    config = tiny_config()
+    config.sharding.statistics = "device"
+    configs.check(config)
+    config.optimizer.accumulate = 2
+    with pytest.raises(UserError, match=r'"device" has no parts in turns: set config.optimizer.accumulate=1'):
+        configs.check(config)
+    config.optimizer.accumulate = 1
+    config.data.update(name="frames", root="clip", world_share=0.5)
+    with pytest.raises(UserError, match=r"world_share=0.5 would leave some devices only recordings"):
+        configs.check(config)
+
+
 def test_every_number_has_a_range_that_holds_its_default_and_every_range_a_number():
     defaults = flatten(base.get_config())
     ranges = {key: range_of(key, default, base.RANGES) for key, default in defaults.items()}

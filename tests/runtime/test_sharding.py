@@ -140,6 +140,15 @@ def test_real_step_exchanges_means_alone(mesh):
     assert set(exchanged(tiny_config((PREVIOUS, NEXT)), mesh)) == {"all-reduce"}
 
 
+def test_with_statistics_of_each_device_the_real_step_meets_a_few_times(mesh):
+    """To count, and to add gradients, running statistics and logged means; elsewhere at every layer, each way."""
+    alone = tiny_config((PREVIOUS, NEXT))
+    alone.sharding.statistics = "device"
+    found = exchanged(alone, mesh)
+    assert set(found) == {"all-reduce"}
+    assert found["all-reduce"].times <= 8
+
+
 @takes_minutes
 def test_steps_of_both_methods_exchange_means_alone(mesh):
     """But for the interfering texture, which is another sample's: the first of the next device."""

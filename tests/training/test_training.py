@@ -21,9 +21,10 @@ from robustdepth.runtime import sharding
 from robustdepth.training import health
 from robustdepth.training.loop import _Done, _Loop
 from robustdepth.training.optimizer import learning_rate, make_optimizer
+from robustdepth.training.parts import accumulated, on_each_device, split
 from robustdepth.training.replay import read_bad_batch
 from robustdepth.training.setup import make_state
-from robustdepth.training.step import StepLog, accumulated, make_step, split
+from robustdepth.training.step import StepLog, make_step
 from robustdepth.types import Batch, Term, TrainState
 from tests.tiny import random_batch, tiny_config
 
@@ -139,20 +140,21 @@ def unequal_batch(config: ConfigDict) -> Batch:
     return dataclasses.replace(batch, source_valid=valid, disparity=disparity)
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch_also_where_parts_hold_unequal_counts():
+@pytest.mark.parametrize("how", ["in turns", "on devices"])
+def test_parts_give_the_gradient_of_the_whole_batch_also_where_they_hold_unequal_counts(how):
     config = tiny_config()
     config.data.flip, config.data.jitter = False, (0.0,) * 4  # random draws are each part's own
     config.reprojection.auto_mask = False  # it draws noise
     config.loss.update(geometric=0.1, proxy=0.1, smoothness=0.1)
     config.selective.update(proxy="truth", mask="off")
-    batch, found = unequal_batch(config), {}
+    batch = unequal_batch(config)
     params = {"depth": Lookup().init(KEY, jnp.zeros((1, *config.image_size, 3)), train=True)["params"]}
     loss_fn, total = make_loss_fn(config, Lookup(), None), partial(weighted_sum, config.loss)
-    for parts in (1, 2):
-        value_and_grad = jax.jit(accumulated(loss_fn, parts, total))
-        found[parts] = value_and_grad(params, {"depth": {}}, batch, KEY, jnp.int32(0))
-    (loss, aux), gradient = found[1]
-    (joined, merged), summed = found[2]
+    mesh = sharding.make_mesh("data", jax.devices()[:4])
+    parted = accumulated(loss_fn, 2, total) if how == "in turns" else on_each_device(loss_fn, mesh, total)
+    arguments = params, {"depth": {}}, batch, KEY, jnp.int32(0)
+    (loss, aux), gradient = jax.jit(accumulated(loss_fn, 1, total))(*arguments)
+    (joined, merged), summed = jax.jit(parted)(*arguments)
     np.testing.assert_allclose(joined, loss, rtol=1e-5)
     assert merged.losses.keys() == aux.losses.keys() == {"photometric", "smoothness", "geometric", "proxy"}
     for name, term in aux.losses.items():
@@ -161,6 +163,34 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_also_where_parts_hol
     norm = optax.tree.norm(gradient)
     assert norm > 1e-3
     assert optax.tree.norm(jax.tree.map(jnp.subtract, summed, gradient)) < 1e-5 * norm
+
+
+def test_on_devices_every_one_normalises_by_its_own_rows():
+    """Against the loss of each device's rows by itself; and running statistics are the mean of what each would keep."""
+    config = tiny_config()
+    config.data.flip, config.data.jitter = False, (0.0,) * 4
+    config.reprojection.auto_mask = False
+    batch, total = random_batch(config), partial(weighted_sum, config.loss)
+    batch = dataclasses.replace(batch, target=batch.target // np.arange(1, 9, dtype=np.uint8)[:, None, None, None])
+    variables = Lookup(True).init(KEY, jnp.zeros((1, *config.image_size, 3)), train=True)
+    params, stats = ({"depth": variables[name]} for name in ("params", "batch_stats"))
+    loss_fn = make_loss_fn(config, Lookup(True), None)
+    mesh = sharding.make_mesh("data", jax.devices()[:4])
+    (loss, merged), gradient = jax.jit(on_each_device(loss_fn, mesh, total))(params, stats, batch, KEY, jnp.int32(0))
+    of_rows = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    each = [
+        of_rows(params, stats, jax.tree.map(lambda leaf: leaf[first : first + 2], batch), KEY, jnp.int32(0))  # noqa: B023
+        for first in range(0, 8, 2)
+    ]
+    mean = partial(jax.tree.map, lambda *leaves: np.mean([np.asarray(leaf, np.float64) for leaf in leaves], axis=0))
+    close = partial(jax.tree.map, partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7))
+    np.testing.assert_allclose(loss, np.mean([value for (value, _), _ in each]), rtol=1e-5)
+    close(gradient, mean(*[one for _, one in each]))
+    close(merged.stats, mean(*[aux.stats for (_, aux), _ in each]))
+    _, of_batch = of_rows(params, stats, batch, KEY, jnp.int32(0))
+    difference = optax.tree.norm(jax.tree.map(jnp.subtract, gradient, of_batch))
+    assert difference > 0.01 * optax.tree.norm(of_batch)  # by the whole batch's statistics it is another one
+    assert jax.tree.leaves(merged.images)[0].shape[0] == config.batch_size
 
 
 def test_batch_statistics_are_those_of_the_clear_view_alone():
