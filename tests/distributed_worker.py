@@ -22,7 +22,7 @@ from robustdepth.runtime import distributed, integrity, sharding
 from robustdepth.runtime.best import Validation
 from robustdepth.training import loop
 from robustdepth.training.optimizer import make_optimizer
-from robustdepth.training.setup import Experiment, make_state
+from robustdepth.training.setup import Experiment, make_state, weights_to_start_from
 from robustdepth.training.step import make_step
 from robustdepth.types import Term
 
@@ -30,6 +30,7 @@ _BROKEN_AFTER = flags.DEFINE_integer("broken_after", 1 << 30, "Losses are not fi
 _COLLAPSES = flags.DEFINE_bool("collapses", False, "Depth collapses at step 3, with the config's own seed alone.")
 _HOLDS = flags.DEFINE_string("holds", "", "A file: the validation of step 3 writes it, and ends once it is gone.")
 _TEACHER = flags.DEFINE_string("teacher", "", "What this process has as its teacher; missing: none can be read.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "Likewise what it starts from.")
 flags.DEFINE_integer("failing_reads", 0, "How many restores of a checkpoint fail at first.")
 
 
@@ -62,9 +63,7 @@ def build_toy(config, mesh) -> Experiment:
         return make_state(config, {"depth": {"params": {"kernel": kernel}}}, optimizer)
 
     places = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(init))
-    if _TEACHER.value == "missing":
-        raise UserError("the teacher is missing.")
-    teacher = sharding.put_replicated({"w": np.full(3, len(_TEACHER.value), np.float32)}, mesh)
+    teacher = sharding.put_replicated(read_weights(_TEACHER.value), mesh)
     template = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), jax.eval_shape(init), places
     )
@@ -74,7 +73,19 @@ def build_toy(config, mesh) -> Experiment:
         out_shardings=(places, sharding.replicated(mesh)),
         donate_argnums=0,
     )
-    return Experiment(template, jax.jit(init, out_shardings=places), step, teachers=teacher)
+
+    def initial_state():
+        weights_to_start_from(lambda: read_weights(_WEIGHTS.value))
+        return jax.jit(init, out_shardings=places)()
+
+    return Experiment(template, initial_state, step, teachers=teacher)
+
+
+def read_weights(name: str) -> dict[str, np.ndarray]:
+    """What a file of weights holds; its numbers are others for another name."""
+    if name == "missing":
+        raise UserError("the weights are missing.")
+    return {"w": np.full(3, len(name), np.float32)}
 
 
 def open_toy_validation(config, workdir) -> Validation:

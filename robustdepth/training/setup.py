@@ -86,7 +86,7 @@ def build(config: ConfigDict, mesh: Mesh) -> Experiment:
     template = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
 
     def initial_state() -> TrainState:
-        loaded = load_variables(config, draw)
+        loaded = weights_to_start_from(lambda: load_variables(config, draw))
         if loaded is None:  # every device draws what it holds
             return jax.jit(lambda: make_state(config, draw(), optimizer), out_shardings=places)()
         return jax.jit(lambda v: make_state(config, v, optimizer), out_shardings=places)(loaded)
@@ -113,13 +113,26 @@ def agreed(build: Callable[[ConfigDict, Mesh], Experiment], config: ConfigDict, 
       UserError: on every process.
     """
     experiment = distributed.together(lambda: build(config, mesh))
-    if jax.process_count() == 1:
-        return experiment
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(experiment.teachers):
-        digest.update(np.asarray(leaf.addressable_data(0)).tobytes())
-    distributed.check_same({"the SHA-256 of the teachers' weights": digest.hexdigest()})
+    check_same_weights(experiment.teachers, "the teachers' weights")
     return experiment
+
+
+def check_same_weights(tree: PyTree, what: str) -> None:
+    """Refuses a job whose processes have read other numbers from files of one name. Raises UserError on all of them."""
+    if jax.process_count() == 1:
+        return
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        here = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
+        digest.update(np.asarray(here).tobytes())
+    distributed.check_same({f"the SHA-256 of {what}": digest.hexdigest()})
+
+
+def weights_to_start_from(read: Callable[[], PyTree]) -> PyTree:
+    """What `read` gives, once it has on all processes, and the same on each. Raises UserError on all of them."""
+    weights = distributed.together(read)
+    check_same_weights(weights, "the weights to start from")
+    return weights
 
 
 def load_variables(config: ConfigDict, draw: Callable[[], dict[str, PyTree]]) -> dict[str, PyTree] | None:

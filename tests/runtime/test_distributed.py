@@ -180,11 +180,16 @@ def test_a_collapsed_training_begins_again_on_every_process(clip, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("teacher", "sentence"),
-    [("missing", "the teacher is missing."), pytest.param("another", "SHA-256 of the teachers", marks=takes_minutes)],
+    ("flag", "sentence"),
+    [
+        ("--teacher=missing", "the weights are missing."),
+        ("--weights=missing", "the weights are missing."),
+        pytest.param("--teacher=another", "SHA-256 of the teachers' weights is", marks=takes_minutes),
+        pytest.param("--weights=another", "SHA-256 of the weights to start from is", marks=takes_minutes),
+    ],
 )
-def test_a_teacher_that_one_process_lacks_or_has_another_of_ends_all(clip, tmp_path, teacher, sentence):
-    for process in finish(start(clip, tmp_path / "run", processes=2, own={1: (f"--teacher={teacher}",)})):
+def test_weights_that_one_process_lacks_or_has_others_of_end_all(clip, tmp_path, flag, sentence):
+    for process in finish(start(clip, tmp_path / "run", processes=2, own={1: (flag,)})):
         assert process.status == 2, process
         assert sentence in process.err.splitlines()[-1]
 
