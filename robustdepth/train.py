@@ -62,6 +62,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """As absl does; whatever is wrong with the flags or in the config file ends with a sentence."""
     path = colon = row = ""
     try:
+        argv = _joined(argv)
         argv = [f"--config={find_experiment(word.partition('=')[2])}" if _names_config(word) else word for word in argv]
         given = [word.partition("=")[2] for word in argv if _names_config(word)]
         path, colon, row = given[-1].partition(":") if given else ("", "", "")
@@ -71,13 +72,11 @@ def parse_flags(argv: list[str]) -> list[str]:
             getattr(flags.FLAGS.config, "lock", None)  # raises what has kept the file from being read
             as_config(flags.FLAGS.config, path)
         return rest
-    except Exception as error:  # whatever a config file raises
+    except (Exception, SystemExit) as error:  # whatever a config file raises
         if (sentence := blame(error, path)) is None:
-            text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
-            unknown = isinstance(error, AttributeError | KeyError)
-            sentence = (
-                f"the config has no key {text}. {' '.join(hint)}".rstrip() if unknown else " ".join(str(error).split())
-            )
+            if isinstance(error, SystemExit):  # of --help
+                raise
+            sentence = _unblamed(error, path)
         if colon and sentence.endswith(f"KeyError: {row!r}"):
             sentence = f"{path} has no row {row!r}: its ROWS have the names."
         if colon and "get_config() takes 0 positional arguments" in sentence:
@@ -86,8 +85,28 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(2)
 
 
+def _joined(argv: list[str]) -> list[str]:
+    """Makes one word of "--config FILE"."""
+    words = list(argv)
+    for i in [i for i, word in enumerate(argv[:-1]) if word in ("--config", "-config")][::-1]:
+        words[i : i + 2] = [f"--config={argv[i + 1]}"]
+    return words
+
+
 def _names_config(word: str) -> bool:
-    return bool(re.match("--?config=.", word))
+    return bool(re.match("--?config=", word))
+
+
+def _unblamed(error: BaseException, path: str) -> str:
+    """What is wrong, where no line of the config file is to blame."""
+    if "no attribute 'get_config'" in str(error):
+        return f"{path} has no get_config(): it is no experiment, such as those in configs/."
+    if isinstance(error, SyntaxError) or "Traceback (most recent call last)" in str(error):
+        return f"config file {path} cannot be run: {str(error).strip().splitlines()[-1]}"
+    if isinstance(error, AttributeError | KeyError):
+        text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
+        return f"the config has no key {text}. {' '.join(hint)}".rstrip()
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -234,6 +234,9 @@ def test_files_that_are_no_families(tmp_path):
         load_family("configs/base.py")
     with pytest.raises(UserError, match=r"real_streets\.py:both is one row: .* rows with --rows"):
         load_family("real_streets:both")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(UserError, match=r"ends\.py, line 2: SystemExit: 0"):
+        load_family(str(tmp_path / "ends.py"))
     with pytest.raises(UserError, match="leave --protocols=odometry out"):
         plan_evaluations(Options(["odometry"]), [])
 

@@ -230,6 +230,30 @@ def test_what_once_found_something(tmp_path, monkeypatch, line, sentence):
     check(words, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "own.py has no get_config(): it is no experiment"),
+        (b"get_config = 3", "own.py cannot be run: TypeError: 'int' object is not callable"),
+        (b"\x00", "own.py cannot be run: source code"),
+        (b"import sys\ndef get_config():\n    sys.exit(0)", "own.py, line 3: SystemExit: 0"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_named(tmp_path, monkeypatch, content, sentence):
+    (tmp_path / "own.py").write_bytes(content)
+    said = outcome([f"--config={tmp_path / 'own.py'}"], monkeypatch)
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_an_experiment_is_named_in_one_word_or_two(tmp_path, monkeypatch):
+    assert outcome(["--config", "world_quickstart", "--config.optimizer.steps=5"], monkeypatch) == ""
+    assert "there is no config ''" in outcome(["--config="], monkeypatch)
+    (tmp_path / "a:b.py").touch()
+    assert "has ':' in its name" in outcome([f"--config={tmp_path / 'a:b.py'}"], monkeypatch)
+
+
 def test_made_experiment_files(tmp_path, monkeypatch):
     path = tmp_path / "own.py"
 

@@ -61,15 +61,20 @@ def read_calibration(path: pathlib.Path, needed: Iterable[str]) -> Calibration:
         lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read calibration {path}: {error}; unpack it there.") from error
-    found = {}
+    found: dict[str, tuple[int, str]] = {}
+    twice: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         name, colon, values = line.partition(":")
-        if colon:
-            found[name.strip()] = number, values
+        if not colon:
+            continue
+        if (known := found.setdefault(name.strip(), (number, values)))[1].split() != values.split():
+            twice.setdefault(name.strip(), f"calibration {path} says {name.strip()} in lines {known[0]} and {number}")
     rows = {}
     for name in needed:
         if name not in found:
             raise UserError(f"calibration {path} has no row {name}; {ADVICE}.")
+        if name in twice:
+            raise UserError(f"{twice[name]}, with other numbers; {ADVICE}.")
         number, values = found[name]
         rows[name] = _row(values, name, f"calibration {path} line {number}: row {name}")
     return Calibration(path, rows)

@@ -134,7 +134,7 @@ def field_of_view(camera: Camera) -> tuple[float, float]:
 
 def _motion(recording: Recording, first: Frame, second: Frame) -> tuple[float, float]:
     """Median motion and parallax in pixels between two frames, from tracked corners; 0 where nothing can be tracked."""
-    size = (round(first.camera.size[0] * WIDTH / first.camera.size[1]), WIDTH)
+    size = (max(1, round(first.camera.size[0] * WIDTH / first.camera.size[1])), WIDTH)
     before, after = (cv2.cvtColor(recording.read(frame, size), cv2.COLOR_RGB2GRAY) for frame in (first, second))
     corners = cv2.goodFeaturesToTrack(before, maxCorners=400, qualityLevel=0.01, minDistance=8)
     if corners is None:

@@ -15,13 +15,14 @@ from typing import IO
 
 import numpy as np
 from absl import logging
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from robustdepth.errors import BadFile, UserError
 
 # The formats, in any case; of one image in several formats the first is read, as the lossless ones come first.
 SUFFIXES = (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 FORMATS = "PNG, JPEG, WebP, BMP, PPM, PGM or TIFF"
+_PILLOW = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")  # its names; of others some start programs (EPS: Ghostscript)
 MAX_PIXELS = 64_000_000  # a larger image is taken for a decompression bomb
 
 # Pillow's readers raise whatever they run into in a damaged or hostile file, also KeyError, TypeError or struct.error.
@@ -49,10 +50,11 @@ def read_image(
 ) -> np.ndarray:
     """Decodes an image to uint8 [height, width, 3], resized to `size` (height, width) where given; grey becomes RGB.
 
-    Of 16 bits per channel the upper 8 count. Resizing is that of `resize_image`.
+    Of 16 bits per channel the upper 8 count, and transparency does not. Resizing is that of `resize_image`.
 
     Raises:
-      BadImage: missing, truncated, over MAX_PIXELS, of 32 bits per channel, or not of `full_size` where that is given.
+      BadImage: missing, truncated, over MAX_PIXELS, of 32 bits per channel, of several pictures, or not of `full_size`
+        where that is given.
     """
     name = name or str(file)
     try:
@@ -88,7 +90,17 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
-    with Image.open(file) as image:
+    """An image whose content is of the FORMATS, whatever its name says. Raises ValueError, or what Pillow does."""
+    if isinstance(file, str | os.PathLike) and os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError("it is no file")  # a pipe would be waited for
+    try:
+        opened = Image.open(file, formats=_PILLOW)
+    except UnidentifiedImageError:
+        raise ValueError(f"it holds no {FORMATS}") from None
+    with opened as image:
+        # A second picture in a JPEG is what phones add to it: a preview, or brightness.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise ValueError(f"it holds {image.n_frames} pictures, but an image is one: give each a file, or a video")
         yield upright(image)
 
 
@@ -100,6 +112,8 @@ def upright(image: Image.Image) -> Image.Image:
     deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if not deep and image.mode.startswith(("I", "F")):
         raise ValueError(f"its pixels are of type {image.mode}, but images must have 8 or 16 bits per channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # which Pillow asks for, by a warning
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # how cameras store upright pictures
     seen = ImageOps.exif_transpose(image) if turned else image
     return Image.fromarray((np.asarray(seen) >> 8).astype(np.uint8)) if deep else seen
@@ -175,8 +189,12 @@ def natural_key(name: str) -> list[str | Decimal]:
 
 
 def numbered_images(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The folder's images by the number that is their name (0000000012.png)."""
-    return {int(path.stem): path for path in list_images(folder) if path.stem.isdecimal()}
+    """The folder's images by the number that is their name (0000000012.png), of several by one number the first."""
+    found: dict[int, pathlib.Path] = {}
+    for path in list_images(folder):
+        if path.stem.isdecimal() and (known := found.setdefault(int(path.stem), path)) is not path:
+            logging.warning("%s and %s in %s have one number: the first is read.", known.name, path.name, folder)
+    return found
 
 
 def find_image(folder: pathlib.Path, stem: str) -> pathlib.Path | None:

@@ -16,7 +16,7 @@ def read_scan(path: pathlib.Path, floats: int = 4) -> np.ndarray:
     Raises BadFile where it is missing, cut off, or holds no point.
     """
     try:
-        values = np.fromfile(path, np.float32)
+        values = np.frombuffer(path.read_bytes(), np.float32)  # which refuses a part of a number
         points = values.reshape(-1, floats)[:, :3]
         points = points[np.isfinite(points).all(axis=1)]
         if not len(points):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from absl import logging
+
 LARGEST = 2**63  # numbers of packed frames are below
 FAR = 10**6  # places between two series of names in one folder: no view of one belongs to the other
 _LAST_NUMBER = re.compile(r"(.*?)(\d{9,}\.\d+|\d+)(\D*)")
@@ -34,6 +36,9 @@ def places(images: Sequence[pathlib.Path]) -> list[Place]:
     if len(names) < len(images):
         return [Place(i, i) for i in counted]
     steps = [_step(*pair) for pair in itertools.pairwise(names)]
+    if same := [pair for pair, step in zip(itertools.pairwise(images), steps, strict=True) if step == 0]:
+        text = "%s: %s and %s have one number (%d such): they count as frames in a row; two clips need two folders."
+        logging.warning(text, same[0][0].parent, same[0][0].name, same[0][1].name, len(same))
     usual = statistics.median_low(known) if (known := [step for step in steps if step]) else Decimal(1)
     jumps = [max(1, round(step / usual)) if step is not None else FAR for step in steps]
     values = [value for _, _, value in names]

@@ -22,6 +22,7 @@ from robustdepth.paths import cache_folder, for_opencv
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 MAX_WIDTH = 1280  # the networks see less than that; keeps a long video within a few gigabytes
 QUALITY = 95
+FASTEST = 1000.0  # frames per second; where files say more, they mean the clock of frames at any times
 
 
 def list_videos(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -40,6 +41,8 @@ class VideoReader:
     def __init__(self, path: pathlib.Path):
         """Raises UserError where the file cannot be decoded, or has an impossible name, size or rate."""
         self.path = path
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no file: give a video.")  # a pipe would be waited for
         self._capture = cv2.VideoCapture(for_opencv(path))
         if not self._capture.isOpened():
             raise UserError(
@@ -54,7 +57,7 @@ class VideoReader:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         if not math.isfinite(rate):
             raise UserError(f"{path} says that it has {rate} frames per second: convert it, with its true rate.")
-        self.rate = max(0.0, rate)
+        self.rate = rate if 0 < rate <= FASTEST else 0.0
 
     def __len__(self) -> int:
         """How many frames the file's header announces."""

@@ -17,6 +17,8 @@ from robustdepth.data.predicted import COLOR, DEPTH, SIDE
 from robustdepth.data.video import VideoReader, is_video, list_videos
 from robustdepth.errors import UserError
 
+LONGEST_NAME = 255 - len("_surface.glb")  # bytes; file systems know no longer ones with the longest of the endings
+
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
@@ -67,17 +69,27 @@ def find_inputs(paths: Sequence[str], output: str) -> tuple[list[Input], list[st
     found: dict[pathlib.Path, None] = {}  # in order; an image that is named twice is read once
     problems = []
     for path in map(pathlib.Path, paths):
-        files = list_images(path) + list_videos(path) if path.is_dir() else [path] if path.exists() else []
+        files = list_images(path) + list_videos(path) if path.is_dir() else [path] if path.is_file() else []
         found |= dict.fromkeys(files)
         if not files:
-            problem = "holds neither images nor videos" if path.is_dir() else "does not exist"
+            problem = "is no file" if path.exists() else "does not exist"
+            problem = "holds neither images nor videos" if path.is_dir() else problem
             problems.append(f"{path} {problem}: give images ({FORMATS}), folders of images, or videos.")
     if not found:
         raise UserError(problems[0] if problems else "nothing to predict: give images, folders of images, or videos.")
     files = _without_results(list(found), pathlib.Path(output).resolve())
     if left_out := len(found) - len(files):
         logging.warning("%d pictures in %s are results of an earlier run: they are not predicted.", left_out, output)
-    return [Input(path, name) for path, name in zip(files, _names(files), strict=True)], problems
+    inputs = [Input(path, name) for path, name in zip(files, _names(files), strict=True)]
+    named = [entry for entry in inputs if len(os.fsencode(pathlib.Path(entry.name).name)) <= LONGEST_NAME]
+    problems += [
+        f"{entry.path} has too long a name for its results: shorten it to {LONGEST_NAME} bytes without ending."
+        for entry in inputs
+        if entry not in named
+    ]
+    if not named:
+        raise UserError(problems[-1])
+    return named, problems
 
 
 def _without_results(files: Sequence[pathlib.Path], output: pathlib.Path) -> list[pathlib.Path]:

@@ -77,6 +77,10 @@ def check(config: ConfigDict) -> None:
             f'config.validate.protocol="{config.validate.protocol}" judges depth, and config.task="{config.task}" '
             f'learns none: set it to "{NO_PROTOCOL}", and follow the run with robustdepth.evaluate --watch.'
         )
+    for name in ("graph_entropy", "mask_proxy"):
+        low, high = config.health[name]
+        if not low < high:
+            raise UserError(f"config.health.{name}={(low, high)}: the first number must be below the second.")
     if len(set(config.optimizer.drops)) != len(config.optimizer.drops):
         raise UserError(f"config.optimizer.drops={config.optimizer.drops}: name each fraction once.")
     build_networks(config)
@@ -198,6 +202,8 @@ def read(workdir: pathlib.Path) -> ConfigDict:
         return from_json(path.read_text())
     except FileNotFoundError:
         raise UserError(f"no {CONFIG_FILE} in {workdir}: this is not a training workdir or exported model.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): mend this, or train into a new workdir.") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # no JSON, or not a config's
         raise UserError(f"{path} is damaged ({error}); restore it, or train into a new workdir.") from None
 

@@ -26,6 +26,8 @@ def find_experiment(text: str) -> str:
     """
     path, colon, row = text.partition(":")
     if not pathlib.Path(path).is_file():
+        if colon and pathlib.Path(text).is_file():
+            raise UserError(f"config file {text} has ':' in its name, after which a row is read: rename it.")
         name = path.removeprefix("configs/").removesuffix(".py")
         if name not in NAMES:
             if path.endswith(".py") or "/" in path:

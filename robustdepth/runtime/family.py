@@ -77,7 +77,7 @@ def _blamed(path: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that ends the process would look like success
         raise UserError(blame(error, path) or f"config file {path} cannot be run: {error}") from error
 
 

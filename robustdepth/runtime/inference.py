@@ -30,6 +30,7 @@ from robustdepth.imaging.resize import resize_map
 from robustdepth.models.build import build_depth_net, build_pose_net
 from robustdepth.runtime.bundle import read_model
 from robustdepth.runtime.checkpoint import Weights
+from robustdepth.runtime.integrity import first_line
 from robustdepth.runtime.published import COVER
 from robustdepth.switches import learns_metres
 from robustdepth.types import METRIC, RELATIVE, Array, Camera, PyTree
@@ -152,7 +153,7 @@ def load_model(path: str | pathlib.Path, step: int | None = None) -> DepthModel:
             _check_fit(pose_net, variables["pose"], (image, image), f"pose network in {path}")
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"the config in {path} describes no network ({error}): it is damaged, or of an older version."
+            f"the config in {path} describes no network ({first_line(error)}): it is damaged, or of an older version."
         ) from error
     return DepthModel(weights.config, jax.device_put(variables), int(weights.step), str(path))
 

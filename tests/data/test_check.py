@@ -81,6 +81,16 @@ def test_check_names_gaps_and_black_frames(tmp_path, monkeypatch, capsys):
     assert "6 frames are black or of one colour" in text
 
 
+def test_check_takes_images_of_any_shape(tmp_path):
+    write_clip(
+        tmp_path / "strip", count=0, camera=CAMERA | {"width": 4000, "height": 2, "fx": 2000, "cx": 2000, "cy": 1}
+    )
+    for number in range(3):
+        write_image(tmp_path / "strip" / f"{number}.png", np.full((2, 4000, 3), 90, np.uint8))
+    (strip,) = check(data_options("frames", tmp_path))
+    assert (strip.size, strip.pairs, strip.static, strip.flat) == ((2, 4000), 2, 2, 3)
+
+
 def test_check_reports_the_stereo_rig(tmp_path):
     write_kitti_odometry(tmp_path, "06", cameras=[0, 1])
     (report,) = check(data_options("kitti_odometry", tmp_path))

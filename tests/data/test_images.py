@@ -215,3 +215,38 @@ def test_pictures_are_turned_upright_as_their_camera_asks(tmp_path):
     Image.fromarray(np.rot90(image)).save(tmp_path / "turned.png", exif=exif)
     assert image_size(tmp_path / "turned.png") == image.shape[:2]
     np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), image)
+
+
+def test_only_the_named_formats_are_read_whatever_a_file_is_called(tmp_path):
+    """Pillow would start Ghostscript for PostScript, and wait for a pipe's other end."""
+    (tmp_path / "post.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    Image.fromarray(picture(0)).save(tmp_path / "still.gif")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, sentence in (("post.png", "no PNG, JPEG"), ("still.gif", "no PNG, JPEG"), ("pipe.png", "is no file")):
+        for read in (read_image, image_size):
+            with pytest.raises(BadImage, match=rf"{name}: it .*{sentence}"):
+                read(tmp_path / name)
+
+
+def test_of_several_pictures_in_a_file_none_is_taken_for_the_image(tmp_path):
+    first, *others = (Image.fromarray(picture(seed)) for seed in range(3))
+    for name in ("a.webp", "a.png", "a.tif"):
+        first.save(tmp_path / name, save_all=True, append_images=others)
+        with pytest.raises(BadImage, match=rf"{name}: it holds 3 pictures, but an image is one"):
+            read_image(tmp_path / name)
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=others[:1], quality=95)
+    np.testing.assert_allclose(read_image(tmp_path / "phone.jpg").astype(int), picture(0), atol=12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_transparency_in_a_palette_is_left_aside(tmp_path):
+    image = Image.fromarray(picture(0)).quantize(16)
+    image.save(tmp_path / "a.png", transparency=bytes(range(16)))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
+
+
+def test_of_two_images_by_one_number_every_reader_takes_the_same(tmp_path, caplog):
+    for name, seed in (("0000000003.png", 3), ("3.png", 4)):
+        write_image(tmp_path / name, picture(seed))
+    assert numbered_images(tmp_path) == {3: find_image(tmp_path, "0000000003")}
+    assert "0000000003.png and 3.png in" in caplog.text

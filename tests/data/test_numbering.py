@@ -51,8 +51,11 @@ def test_names_that_number_nothing_are_counted(stems):
     assert [number for number, _ in placed(*stems)] == [0, 1, 2]
 
 
-def test_two_writings_of_one_number_are_two_frames():
+def test_two_writings_of_one_number_are_two_frames_and_told(caplog):
+    assert placed("1", "02", "3") == [(1, 1), (2, 2), (3, 3)]
+    assert not caplog.text
     assert placed("1", "01", "2") == [(0, 0), (1, 1), (2, 2)]
+    assert "01.png and 1.png have one number (1 such)" in caplog.text
 
 
 def test_few_images():

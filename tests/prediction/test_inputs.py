@@ -1,6 +1,7 @@
 """What prediction runs take: which inputs they refuse, by which sentence, and which camera an image gets."""
 
 import json
+import os
 import struct
 import zlib
 
@@ -129,3 +130,23 @@ def test_what_keeps_a_run_from_starting_is_one_sentence_and_writes_nothing(tmp_p
 def test_an_image_named_twice_is_predicted_once(tmp_path):
     image = save(tmp_path / "a.png", red(80))
     assert predict([image, tmp_path, image], tmp_path / "out", kinds=("png",))["images"] == 1
+
+
+def test_names_that_leave_no_room_for_an_ending_cost_no_other_input(tmp_path):
+    good, fits = save(tmp_path / "good.png", red(80)), save(tmp_path / f"{'f' * 243}.png", red(80))
+    long = save(tmp_path / f"{'x' * 244}.png", red(80))
+    with pytest.raises(UserError, match=r"1 of the inputs .*\n.*x{244}\.png has too long a name .* to 243 bytes"):
+        predict([long, good, fits], tmp_path / "out", kinds=("png", "npz", "color", "ply"))
+    assert (tmp_path / "out" / "good_depth.npz").is_file()
+    assert (tmp_path / "out" / f"{'f' * 243}_points.ply").is_file()
+    with pytest.raises(UserError, match="too long a name"):
+        predict([long], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path):
+    good = save(tmp_path / "good.png", red(80))
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png is no file: give images"):
+        predict([tmp_path / "pipe.png", good], tmp_path / "out")
+    assert (tmp_path / "out" / "good_depth.npz").is_file()

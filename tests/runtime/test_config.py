@@ -99,6 +99,12 @@ def test_a_file_that_is_no_config_is_told(tmp_path, text):
         configs.read(tmp_path)
 
 
+def test_a_config_that_cannot_be_opened_is_told(tmp_path):
+    (tmp_path / configs.CONFIG_FILE).mkdir()
+    with pytest.raises(UserError, match=r"config\.json cannot be read \(Is a directory\)"):
+        configs.read(tmp_path)
+
+
 def test_what_moved_never_replaces_what_is_there():
     config = configs.from_json('{"loss": {"auto_mask": true, "ssim_share": 0.5}, "reprojection": {"auto_mask": false}}')
     assert config.to_dict() == {"loss": {}, "reprojection": {"auto_mask": False, "ssim_share": 0.5}}

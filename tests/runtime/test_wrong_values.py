@@ -97,6 +97,11 @@ def test_no_key_takes_what_it_cannot_be(key):
         ({"optimizer__drops": (0.5, 0.5)}, "name each fraction once"),
         ({"loss__photometric": "0:1:1e300"}, 'or a schedule "start:end:steps"'),
         ({"optimizer__learning_rate": 1e-300}, "float32"),
+        (
+            {"health__graph_entropy": (0.85, 0.3)},
+            "graph_entropy=(0.85, 0.3): the first number must be below the second",
+        ),
+        ({"health__mask_proxy": (0.5, 0.5)}, "the first number must be below the second"),
         ({"stereo__max_disparity": 24}, "must be a multiple of 16"),
         ({"loss__semantics_edge": 0.1, "semantics__heads": 5}, "semantics.width=128 does not divide into"),
         ({"task": "segmentation", "model__encoder": "dinov2_vits14"}, "unknown encoder 'dinov2_vits14'"),

@@ -16,7 +16,7 @@ from robustdepth.data.benchmarks.listed import DATASETS, Dataset, Listed, first_
 from robustdepth.data.benchmarks.protocol import ANY_DEPTH, EIGEN_CROP, add_protocols
 from robustdepth.data.images import image_size, read_image
 from robustdepth.data.lidar import read_png16
-from robustdepth.data.recordings.kitti_raw import other_camera_x, read_calibration, rectified_camera
+from robustdepth.data.recordings.kitti_raw import read_calibration, rectified_camera, right_camera_x
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.types import Camera, EvalSample
@@ -70,7 +70,7 @@ def _camera(base: pathlib.Path, name: str, image: pathlib.Path) -> tuple[Camera,
     calibration, size = base / "calib_cam_to_cam" / f"{name}.txt", image_size(image)
     if calibration.is_file():
         rows = read_calibration(calibration, ("P_rect_02", "P_rect_03", "S_rect_02"))
-        return rectified_camera(rows, "l"), other_camera_x(rows["P_rect_02"], rows["P_rect_03"])
+        return rectified_camera(rows, "l"), right_camera_x(rows, "P_rect_02", "P_rect_03")
     if size not in DAYS:
         raise UserError(
             f"{image} has {size[1]}x{size[0]} pixels, as no day of KITTI, and {calibration} is missing: {_ADVICE}"

@@ -148,12 +148,17 @@ def read_split(path: str | pathlib.Path) -> list[Key]:
         if not line.strip():
             continue
         found = _SPLIT_LINE.fullmatch(line)
-        if not found:
-            raise UserError(f"{path} line {number} is '{line}', expected 'folder frame l|r'.")
-        keys.append(((found[1] or found[2]).strip("/"), int(found[3]), found[4] or "l"))
+        parts = [part for part in (found[1] or found[2]).split("/") if part not in ("", ".")] if found else []
+        if not found or not parts or ".." in parts:
+            raise UserError(
+                f"{path} line {number} is '{line}', expected 'folder frame l|r', of a folder within that of the data."
+            )
+        keys.append(("/".join(parts), int(found[3]), found[4] or "l"))
+    if len(once := dict.fromkeys(keys)) < len(keys):
+        logging.warning("%s names %d frames more than once: each counts once.", path, len(keys) - len(once))
     if not keys:
         raise UserError(f"split file {path} is empty; give lines 'folder frame l|r'.")
-    return keys
+    return list(once)
 
 
 def select(found: Sequence[str], wanted: Sequence[str], what: str, root: pathlib.Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +22,7 @@ REQUIRED = ("width", "height", "fx", "fy", "cx", "cy")
 OPTIONAL = ("baseline", "fps", "speed")
 LARGEST = 1_000_000  # no number of a camera is beyond: pixels, metres, frames or metres per second
 SLOWEST = 1e-3  # frames per second
+WIDEST = 0.1  # focal length over width or height; a smaller one sees 157 degrees, as no camera without distortion
 EXAMPLE = '{"width": 1280, "height": 720, "fx": 900, "fy": 900, "cx": 639.5, "cy": 359.5}'
 
 
@@ -45,7 +47,7 @@ def find_clips(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if not root.is_dir():
         raise UserError(f"{root} does not exist; give a video, or a folder with images and a {CAMERA_FILE}.")
     clips = {}
-    for folder in sorted(folder for folder in folders_below(root) if (folder / CAMERA_FILE).is_file()):
+    for folder in sorted(folder for folder in folders_below(root) if _has_camera(folder)):
         name = root.absolute().name if folder == root else folder.relative_to(root).as_posix()
         videos = list_videos(folder)
         if list_images(folder) or not videos:
@@ -54,6 +56,12 @@ def find_clips(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if not clips:
         raise UserError(f"no {CAMERA_FILE} in {root} or below; put one beside the images, such as {EXAMPLE}.")
     return clips
+
+
+def _has_camera(folder: pathlib.Path) -> bool:
+    """Also where it is a link to a file that is gone, or a folder: who reads it says so."""
+    path = folder / CAMERA_FILE
+    return path.is_file() or path.is_dir() or (path.is_symlink() and not path.exists())
 
 
 def clip_frames(name: str, path: pathlib.Path) -> list[Frame]:
@@ -69,8 +77,9 @@ def clip_frames(name: str, path: pathlib.Path) -> list[Frame]:
     images = list_images(left)
     if len(images) < 2:
         others = "" if images or path.is_file() else f" of the kinds that are read ({FORMATS}{_found_instead(left)})"
+        remedy = "or remove it" if images or path.is_file() else f"or put its {CAMERA_FILE} beside the images"
         raise UserError(
-            f"{path} holds {len(images)} images{others}, but a clip needs two at least; add frames or remove it."
+            f"{path} holds {len(images)} images{others}, but a clip needs two at least; add frames, {remedy}."
         )
     if "speed" in values and not fps:
         raise UserError(f'{camera_file} gives "speed" but no "fps"; add the frames per second.')
@@ -105,14 +114,14 @@ def _found_instead(folder: pathlib.Path) -> str:
 def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
     """The numbers of a camera.json. Raises UserError for missing, unknown or impossible ones."""
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(read_text(path), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}; it must look like {EXAMPLE}.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no object; it must look like {EXAMPLE}.")
     for name in values:
         if name not in REQUIRED + OPTIONAL:
-            raise UserError(f'{path} has an unknown entry "{name}"; {nearest(name, REQUIRED + OPTIONAL)}')
+            raise UserError(f'{path} has an unknown entry "{name:.40}"; {nearest(name, REQUIRED + OPTIONAL)}')
     for name in REQUIRED:
         if name not in values:
             raise UserError(f'{path} lacks "{name}"; it must look like {EXAMPLE}.')
@@ -128,10 +137,25 @@ def read_camera_file(path: pathlib.Path) -> Mapping[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+def _once(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose entries stand there once. Raises ValueError where one is given twice."""
+    names = [name for name, _ in entries]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f'"{twice[0]:.40}" is given twice')
+    return dict(entries)
+
+
 def make_clip_camera(values: Mapping[str, float], path: pathlib.Path) -> Camera:
     """The camera of a camera.json. Raises UserError that names the file."""
     fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "cx", "cy"))
-    return camera_of(path, fx, fy, cx, cy, (int(values["height"]), int(values["width"])))
+    width, height = int(values["width"]), int(values["height"])
+    camera = camera_of(path, fx, fy, cx, cy, (height, width))
+    if fx < WIDEST * width or fy < WIDEST * height:
+        raise UserError(
+            f"{path}: fx={fx:g} and fy={fy:g} are too short for {width}x{height} pixels; give pixels, not shares of "
+            "the size (fx = width * share, cx = width * share - 0.5) or millimetres."
+        )
+    return camera
 
 
 def _check_size(image: pathlib.Path, camera: Camera, camera_file: pathlib.Path) -> None:

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.calibration import read_calibration
 from robustdepth.data.images import image_size, numbered_images
-from robustdepth.data.recordings.clips import OTHER_SIDE, RECORDINGS, Frame, Recording, read_file, select
-from robustdepth.data.recordings.kitti_raw import other_camera_x
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, read_file, select
+from robustdepth.data.recordings.kitti_raw import right_camera_x
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 
@@ -31,15 +31,16 @@ def sequence_frames(root: pathlib.Path, name: str) -> list[Frame]:
     folder = root / "sequences" / name
     colour = any((folder / f"image_{camera}").is_dir() for camera in (2, 3))
     cameras = {"l": 2, "r": 3} if colour else {"l": 0, "r": 1}
-    calibration = read_calibration(folder / "calib.txt", [f"P{camera}" for camera in cameras.values()])
-    frames = []
+    rows = [f"P{camera}" for camera in cameras.values()]
+    calibration = read_calibration(folder / "calib.txt", rows)
+    to_right, frames = right_camera_x(calibration, *rows), []
     for side, camera in cameras.items():
         images = numbered_images(folder / f"image_{camera}")
         if not images:
             continue
         size = image_size(next(iter(images.values())))
         intrinsics = calibration.camera(f"P{camera}", size)
-        baseline = other_camera_x(calibration[f"P{camera}"], calibration[f"P{cameras[OTHER_SIDE[side]]}"])
+        baseline = to_right if side == "l" else -to_right
         frames += [Frame(name, number, side, path, intrinsics, baseline) for number, path in images.items()]
     if not frames:
         raise UserError(f"no images in {folder}/image_0 to image_3; unpack the sequence's images there.")

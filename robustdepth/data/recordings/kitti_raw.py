@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from robustdepth.data.calibration import Calibration, read_calibration
+from robustdepth.data.calibration import ADVICE, Calibration, read_calibration
 from robustdepth.data.images import find_image, numbered_images, read_image
 from robustdepth.data.lidar import project_eigen, read_depth_png, read_scan
-from robustdepth.data.recordings.clips import OTHER_SIDE, RECORDINGS, Frame, Recording, read_file, read_split, select
+from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, read_file, read_split, select
 from robustdepth.data.text import read_text
 from robustdepth.errors import UserError
 from robustdepth.types import Camera, EvalSample
@@ -41,15 +41,21 @@ def find_drives(root: pathlib.Path) -> list[str]:
 
 def drive_frames(root: pathlib.Path, drive: str) -> list[Frame]:
     """The colour frames of one drive, with speed and time where the drive has oxts."""
-    calibration = read_calibration(root / drive.split("/")[0] / "calib_cam_to_cam.txt", _CAMERA_ROWS)
+    calibration = _read_cameras(root / drive.split("/")[0])
     motion = _read_motion(root / drive)
-    frames = []
+    to_right, frames = right_camera_x(calibration, "P_rect_02", "P_rect_03"), []
     for side, name in CAMERAS.items():
-        camera, other = rectified_camera(calibration, side), f"P_rect_{CAMERAS[OTHER_SIDE[side]]}"
-        baseline = other_camera_x(calibration[f"P_rect_{name}"], calibration[other])
+        camera, baseline = rectified_camera(calibration, side), to_right if side == "l" else -to_right
         for number, path in numbered_images(root / drive / f"image_{name}" / "data").items():
             frames.append(Frame(drive, number, side, path, camera, baseline, *motion.get(number, (0.0, 0.0))))
     return frames
+
+
+def _read_cameras(day: pathlib.Path) -> Calibration:
+    """The colour cameras of a day. Raises UserError, also where left and right are swapped."""
+    calibration = read_calibration(day / "calib_cam_to_cam.txt", _CAMERA_ROWS)
+    right_camera_x(calibration, "P_rect_02", "P_rect_03")
+    return calibration
 
 
 def rectified_camera(calibration: Calibration, side: str) -> Camera:
@@ -86,12 +92,20 @@ def _read_times(path: pathlib.Path) -> list[float]:
         raise UserError(f"cannot read {path}: {error}; replace or remove it.") from error
 
 
-def other_camera_x(matrix: np.ndarray, other: np.ndarray) -> float:
-    """x of another rectified camera in this camera's frame, metres; positive where it stands to the right.
+def right_camera_x(calibration: Calibration, left: str, right: str) -> float:
+    """x of the right rectified camera in the left one's frame, metres, by the rows of their projections.
 
     A projection P = K [I | -c] puts the camera at c, so P[0, 3] = -fx c_x - cx c_z.
+
+    Raises UserError where it does not stand to the right.
     """
-    return float(_camera_position(other)[0] - _camera_position(matrix)[0])
+    x = float(_camera_position(calibration[right])[0] - _camera_position(calibration[left])[0])
+    if x < 0:
+        raise UserError(
+            f"calibration {calibration.path}: the camera of row {right} stands {-x:.3g} m to the left of that of "
+            f"{left}, so the rows may be swapped; {ADVICE}."
+        )
+    return x
 
 
 def _camera_position(matrix: np.ndarray) -> np.ndarray:
@@ -100,7 +114,7 @@ def _camera_position(matrix: np.ndarray) -> np.ndarray:
 
 def lidar_projection(day: pathlib.Path, side: str) -> np.ndarray:
     """Scanner to rectified image, [3, 4]: P_rect_0X R_rect_00 [R | T]. Raises UserError."""
-    cameras = read_calibration(day / "calib_cam_to_cam.txt", _CAMERA_ROWS)
+    cameras = _read_cameras(day)
     scanner = read_calibration(day / "calib_velo_to_cam.txt", ("R", "T"))
     rectify, mount = np.eye(4), np.eye(4)
     rectify[:3, :3] = cameras["R_rect_00"]
@@ -163,10 +177,7 @@ class LidarSamples(Sequence[EvalSample]):
         self._samples = samples
         days = {(drive.split("/")[0], side) for drive, _, side, _, _ in samples}
         self._projections = {(day, side): lidar_projection(root / day, side) for day, side in days}
-        self._cameras = {
-            (day, side): rectified_camera(read_calibration(root / day / "calib_cam_to_cam.txt", _CAMERA_ROWS), side)
-            for day, side in days
-        }
+        self._cameras = {(day, side): rectified_camera(_read_cameras(root / day), side) for day, side in days}
 
     def __len__(self) -> int:
         return len(self._samples)

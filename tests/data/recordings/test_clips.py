@@ -35,7 +35,20 @@ def test_encodings_and_line_ends_of_other_systems(tmp_path, encoding, newline):
 
 @pytest.mark.parametrize(
     "line",
-    ["clip", "clip l", "clip three l", "clip 3 x", "clip -3 l", "clip ² l", "3 l", '"clip 3 l', f"clip {10**30} l"],
+    [
+        "../clip 3 l",
+        "a/../../b 3",
+        "/ 3 l",
+        "clip",
+        "clip l",
+        "clip three l",
+        "clip 3 x",
+        "clip -3 l",
+        "clip ² l",
+        "3 l",
+        '"clip 3 l',
+        f"clip {10**30} l",
+    ],
 )
 def test_other_lines_are_refused_with_their_number(tmp_path, line):
     with pytest.raises(UserError, match=r"split\.txt line 2 is '.*', expected 'folder frame l\|r'"):
@@ -48,3 +61,10 @@ def test_empty_and_binary_files(tmp_path):
     (tmp_path / "split.txt").write_bytes(b"\xff\x00\x9c")
     with pytest.raises(UserError, match="cannot read split file"):
         read_split(tmp_path / "split.txt")
+
+
+def test_a_frame_that_is_named_again_counts_once(tmp_path, caplog):
+    assert read(tmp_path, "./a//b 1 l\na 2\n") == [("a/b", 1, "l"), ("a", 2, "l")]
+    assert not caplog.text
+    assert read(tmp_path, "a 2 l\na 1\n./a 02 l\na 2\na 2 r\n") == [("a", 2, "l"), ("a", 1, "l"), ("a", 2, "r")]
+    assert "names 2 frames more than once" in caplog.text

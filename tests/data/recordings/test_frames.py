@@ -3,6 +3,8 @@
 import json
 import os
 import pwd
+import shutil
+import struct
 import tempfile
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from robustdepth.commands.corrupt import write_corrupted_copy
 from robustdepth.data.check import check
 from robustdepth.data.source import build_source
+from robustdepth.data.video import VideoReader
 from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import find_inputs
 from tests.recordings import (
@@ -192,6 +195,25 @@ def test_videos_that_cannot_be_used(video):
         build_source(config_for("frames", video))
 
 
+def test_a_clock_is_no_rate(video):
+    """Files of frames at any times give their clock's 90,000 ticks a second; OpenCV shows them as frames."""
+    content = bytearray(video.read_bytes())
+    place = content.index(b"strh") + 28  # of AVI's scale and rate
+    assert struct.unpack_from("<II", content, place) == (1, 20)
+    content[place : place + 8] = struct.pack("<II", 1, 90_000)
+    video.write_bytes(content)
+    with pytest.raises(UserError, match='gives "speed" but no "fps"'):
+        build_source(config_for("frames", video))
+    (video.parent / "camera.json").write_text(json.dumps(CAMERA | {"speed": 4, "fps": 20}))
+    np.testing.assert_allclose(build_source(config_for("frames", video))[1].speed, 4 / 20, rtol=1e-5)
+
+
+def test_a_pipe_is_no_video(tmp_path):
+    os.mkfifo(tmp_path / "live.mp4")
+    with pytest.raises(UserError, match=r"live\.mp4 is no file"):
+        VideoReader(tmp_path / "live.mp4")
+
+
 def test_a_video_that_ends_early_gives_the_frames_it_has(video, caplog):
     noise = np.random.default_rng(0)
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 20, SIZE[::-1])
@@ -232,7 +254,12 @@ def test_a_video_is_unpacked_without_a_home(video, home, tmp_path, monkeypatch):
         ({"cx": float("inf")}, '"cx" is inf, which no camera has'),
         ({"fx": 10**400}, r'"fx" is 10{39}, which no camera has'),
         ({"fx": 1e-300}, r"camera\.json: no camera has fx=1e-300, fy=80"),
+        (
+            {"fx": 0.56, "fy": 1.67, "cx": 0.5, "cy": 0.5},
+            "fx=0.56 and fy=1.67 are too short for 160x48 pixels; give pix",
+        ),
         ({"focal": 3}, 'unknown entry "focal"'),
+        ({"x" * 10_000: 3}, 'unknown entry "x{40}"; known'),
         ({"speed": 3}, 'gives "speed" but no "fps"'),
         ({"baseline": 0.1}, "holds no image named like one in"),
         (
@@ -255,7 +282,17 @@ def test_missing_entries_and_broken_files(tmp_path):
         (tmp_path / "clip" / "camera.json").write_text(text)
         with pytest.raises(UserError, match=r"camera\.json"):
             build_source(config_for("frames", tmp_path))
+    (tmp_path / "clip" / "camera.json").write_text(json.dumps(CAMERA)[:-1] + ', "fx": 3}')
+    with pytest.raises(UserError, match=r'camera\.json: "fx" is given twice'):
+        build_source(config_for("frames", tmp_path))
     (tmp_path / "clip" / "camera.json").unlink()
+    write_clip(tmp_path / "other")
+    for stand_in in (lambda path: path.symlink_to("nowhere.json"), lambda path: (path.unlink(), path.mkdir())):
+        stand_in(tmp_path / "clip" / "camera.json")  # the clip is not left out
+        with pytest.raises(UserError, match=r"cannot read .*clip/camera\.json"):
+            build_source(config_for("frames", tmp_path))
+    (tmp_path / "clip" / "camera.json").rmdir()
+    shutil.rmtree(tmp_path / "other")
     with pytest.raises(UserError, match=r"no camera\.json in"):
         build_source(config_for("frames", tmp_path))
     with pytest.raises(UserError, match="does not exist"):
@@ -265,7 +302,7 @@ def test_missing_entries_and_broken_files(tmp_path):
 def test_empty_folder_and_single_image(tmp_path):
     write_clip(tmp_path / "clip", count=0)
     (tmp_path / "clip" / "a.heic").touch()
-    with pytest.raises(UserError, match=r"holds 0 images of the kinds that are read \(PNG, .*; there are \.heic\)"):
+    with pytest.raises(UserError, match=r"holds 0 images .* \(PNG, .*; there are \.heic\), .* beside the images"):
         build_source(config_for("frames", tmp_path))
     write_image(tmp_path / "clip" / "only.png", picture(0))
     with pytest.raises(UserError, match="holds 1 images, but a clip needs two"):

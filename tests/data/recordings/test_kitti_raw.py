@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robustdepth.data.calibration import Calibration
 from robustdepth.data.images import BadImage
 from robustdepth.data.lidar import project_lidar
-from robustdepth.data.recordings.kitti_raw import lidar_samples, other_camera_x
+from robustdepth.data.recordings.kitti_raw import lidar_samples, right_camera_x
 from robustdepth.data.source import build_source
 from robustdepth.errors import UserError
 from tests.recordings import (
@@ -70,7 +71,8 @@ def test_baseline_has_the_sign_of_the_other_camera(tmp_path):
     baselines = {view.target.side: source[i].baseline for i, view in enumerate(source.views)}
     np.testing.assert_allclose(baselines["l"], RIGHT_X - LEFT_X, atol=1e-6)
     np.testing.assert_allclose(baselines["r"], LEFT_X - RIGHT_X, atol=1e-6)
-    assert other_camera_x(projection(1.0, 2.0, 3.0), projection(-1.5, 9.0, 1.0)) == pytest.approx(-2.5)
+    rows = {"P2": projection(-1.5, 9.0, 1.0), "P3": projection(1.0, 2.0, 3.0)}
+    assert right_camera_x(Calibration(tmp_path, rows), "P2", "P3") == pytest.approx(2.5)
 
 
 def test_a_left_point_reappears_in_the_right_image_where_the_baseline_says():
@@ -155,6 +157,27 @@ def test_damaged_rows_are_named_with_file_and_line(tmp_path, row, text, sentence
     lines[number] = f"{row}: {text}"
     path.write_text("\n".join(lines))
     with pytest.raises(UserError, match=rf"calib_cam_to_cam\.txt line {number + 1}: row {row} .*{sentence}"):
+        build_source(config_for("kitti_raw", tmp_path))
+
+
+def test_left_and_right_are_not_swapped(tmp_path):
+    write_kitti_raw(tmp_path)
+    write_scan(tmp_path, 1, np.array([[0.0, 0, 9]]))
+    path = tmp_path / DAY / "calib_cam_to_cam.txt"
+    right = path.read_text()
+    path.write_text(right.replace("rect_02", "x").replace("rect_03", "rect_02").replace("x", "rect_03"))
+    for read in (lambda: build_source(config_for("kitti_raw", tmp_path)), lambda: lidar_samples(tmp_path)):
+        with pytest.raises(UserError, match=r"row P_rect_03 stands 0\.54 m to the left of that of P_rect_02"):
+            read()
+
+
+def test_a_row_that_stands_there_twice_says_the_same(tmp_path):
+    write_kitti_raw(tmp_path)
+    path = tmp_path / DAY / "calib_cam_to_cam.txt"
+    path.write_text(path.read_text() * 2)
+    assert len(build_source(config_for("kitti_raw", tmp_path))) == 4
+    path.write_text(path.read_text() + "P_rect_02: 9 0 7 0 0 8 2 0 0 0 1 0\n")
+    with pytest.raises(UserError, match=r"calib_cam_to_cam\.txt says P_rect_02 in lines 4 and 13, with other numbers"):
         build_source(config_for("kitti_raw", tmp_path))
 
 
