@@ -184,6 +184,7 @@ def outcome(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
     with monkeypatch.context() as patch:
         patch.setattr(train, "flags", types.SimpleNamespace(FLAGS=given_flags))
         patch.setattr(sys, "argv", argv)
+        patch.delitem(sys.modules, "config_config", raising=False)  # the file that was read before
         patch.setattr(sys, "stderr", said)
         try:
             train.parse_flags(argv)

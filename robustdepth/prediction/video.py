@@ -20,7 +20,7 @@ CODECS = {".mp4": "mp4v", ".webm": "VP80"}
 class VideoWriter:
     """Writes RGB frames of one size to an .mp4 (MPEG-4) or a .webm (VP8, which browsers play).
 
-    Raises UserError where it cannot be opened.
+    Raises UserError where it cannot be opened, and, when it is closed, where not every frame has come to the disk.
     """
 
     def __init__(self, path: pathlib.Path, rate: float, size: tuple[int, int]):
@@ -28,15 +28,23 @@ class VideoWriter:
         height, width = size
         shown = writable_rate(rate or FALLBACK_RATE)
         codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
+        self._path, self._count = path, 0
         self._writer = cv2.VideoWriter(for_opencv(path), codec, shown, (width, height))
         if not self._writer.isOpened():
             raise UserError(f"no video can be written to {path}: check the folder's permissions and free space.")
 
     def write(self, frame: UInt8[np.ndarray, "height width 3"]) -> None:
+        self._count += 1
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
     def close(self) -> None:
         self._writer.release()
+        written = cv2.VideoCapture(for_opencv(self._path))  # the writer says nothing of a full disk
+        found = sum(1 for _ in iter(written.grab, False))
+        written.release()
+        if found < self._count:
+            self._path.unlink(missing_ok=True)
+            raise UserError(f"the video {self._path} could not be written whole: is there free space?")
 
 
 def writable_rate(rate: float) -> float:

@@ -1,6 +1,7 @@
 """Films that are predicted keep their rate, and damaged ones are named."""
 
 import os
+import resource
 
 import cv2
 import numpy as np
@@ -33,6 +34,24 @@ def test_films_keep_their_rate(tmp_path, rate):
     video = cv2.VideoCapture(str(tmp_path / "out" / "film_color.mp4"))
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-4)
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_a_full_disk_leaves_no_half_film(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("film.mp4", "film.webm"):
+        whole, cut = VideoWriter(tmp_path / name, 12.0, SIZE), VideoWriter(tmp_path / f"cut_{name}", 12.0, SIZE)
+        for frame in rng.integers(0, 255, (40, *SIZE, 3), np.uint8):
+            whole.write(frame)
+            cut.write(frame)
+        whole.close()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, limits[1]))
+        try:
+            with pytest.raises(UserError, match=rf"cut_{name} could not be written whole"):
+                cut.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [path.name for path in tmp_path.glob("*.*") if name in path.name] == [name]
 
 
 def test_rates_that_no_film_has_are_brought_into_range():
