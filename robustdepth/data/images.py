@@ -99,8 +99,8 @@ def _open(file: str | os.PathLike | IO[bytes]) -> Iterator[Image.Image]:
         raise ValueError(f"it holds no {FORMATS}") from None
     with opened as image:
         # A second picture in a JPEG is what phones add to it: a preview, or brightness.
-        if getattr(image, "is_animated", False) and image.format != "MPO":
-            raise ValueError(f"it holds {image.n_frames} pictures, but an image is one: give each a file, or a video")
+        if (pictures := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+            raise ValueError(f"it holds {pictures} pictures, but an image is one: give each a file, or a video")
         yield upright(image)
 
 
