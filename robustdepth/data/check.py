@@ -23,6 +23,7 @@ PAIRS = 60  # consecutive frames looked at in each clip, evenly spread
 STATIC = 0.3  # median motion in pixels below which the camera stands still
 FLAT = 1.5  # grey levels (of 255) by which the pixels of a black or constant image deviate at most
 SHOWN = 5  # gaps that are named
+STRETCHED = 1.25  # ratio of fx and fy (either way) from which the two are doubted
 LOW_PARALLAX = 0.3  # pixels; below it depth can hardly be learned from the motion
 
 
@@ -34,6 +35,7 @@ class ClipReport:
     frames: int
     size: tuple[int, int]
     field_of_view: tuple[float, float]  # horizontal, vertical, degrees
+    stretch: float  # fy / fx
     pairs: int  # pairs of consecutive frames looked at
     static: int  # of them, those in which the camera stands still
     motion: float
@@ -48,6 +50,8 @@ class ClipReport:
         text = f"{self.name}: {self.frames} frames of {width}x{height}"
         text += f", {self.stereo} of them with a right view {self.baseline:.3f} m away" if self.stereo else ""
         text += f"\n  field of view {horizontal:.1f} x {vertical:.1f} degrees (horizontal x vertical)"
+        if not 1 / STRETCHED < self.stretch < STRETCHED:
+            text += f"\n  warning: fy is {self.stretch:.3g} times fx, which is right for stretched images only."
         text += f"\n  static: {self.static} of {self.pairs} pairs of consecutive frames"
         text += f"\n  motion {self.motion:.1f} px, parallax {self.parallax:.1f} px at {WIDTH} px width (medians)"
         if self.gaps:
@@ -108,6 +112,7 @@ def _report(name: str, recording: Recording, frames: Sequence[Frame], flat: set[
         frames=len(left),
         size=camera.size,
         field_of_view=field_of_view(camera),
+        stretch=float(camera.focal[1] / camera.focal[0]),
         pairs=len(chosen),
         static=int((motions[:, 0] < STATIC).sum()),
         motion=float(motion),

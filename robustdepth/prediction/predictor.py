@@ -95,19 +95,23 @@ class Predictor:
         return Prediction(depth, scale, camera)
 
 
-def as_camera(camera: CameraLike) -> Camera | None:
-    """A camera, or that of a camera.json. Raises UserError where the file cannot be read."""
-    if not isinstance(camera, str | os.PathLike):
+def as_camera(camera: Any) -> Camera | None:
+    """A camera, or that of a camera.json. Raises UserError where the file cannot be read, and for anything else."""
+    if camera is None or isinstance(camera, Camera):
         return camera
+    if not isinstance(camera, str | os.PathLike):
+        raise UserError(
+            f"a camera is the path of a camera.json or a robustdepth.geometry.camera.make_camera(...), not {camera!r}."
+        )
     path = pathlib.Path(camera).expanduser()
     return make_clip_camera(read_camera_file(path), path)
 
 
-def check_camera(camera: Camera | None, size: tuple[int, ...]) -> None:
+def check_camera(camera: Camera | None, size: tuple[int, ...], name: str = "this image") -> None:
     """Raises UserError unless the camera belongs to images of this (height, width)."""
     if camera is not None and tuple(camera.size) != tuple(size):
         raise UserError(
-            f"the camera is of images {camera.size[1]}x{camera.size[0]}, but this image is {size[1]}x{size[0]}: give "
+            f"the camera is of images {camera.size[1]}x{camera.size[0]}, but {name} is {size[1]}x{size[0]}: give "
             "the intrinsics for this size (robustdepth.geometry.camera.resize_camera and crop_camera convert them)."
         )
 

@@ -51,8 +51,9 @@ def predict_files(
     predictor = Predictor.from_checkpoint(checkpoint)
     model = predictor.model
     batch_size = 1 if model.any_shape else batch_size
-    print(f"{checkpoint} (step {model.step}): {describe_scale(model.scale)}")
-    if results.need_camera or (model.scale == METRIC and model.canonical_field_of_view is not None):
+    canonical = model.scale == METRIC and model.canonical_field_of_view is not None
+    print(f"{checkpoint} (step {model.step}): {describe_scale(model.scale, canonical)}")
+    if results.need_camera or canonical:
         print(f"camera: {camera_words}")
     try:
         with ResultWriter(pathlib.Path(output), results, model.scale, overwrite) as writer:
@@ -71,8 +72,10 @@ def predict_files(
         )
 
 
-def describe_scale(scale: str) -> str:
-    """What the numbers mean, in words."""
+def describe_scale(scale: str, canonical: bool = False) -> str:
+    """What the numbers mean, in words; `canonical`: the metres are those of a canonical camera, fitted to each one."""
+    if canonical:
+        return "metric scale, depth in metres where the image's camera is known"
     if scale == METRIC:
         return "metric scale, depth in metres for cameras like those of the training"
     if scale == AFFINE:
@@ -97,7 +100,8 @@ def choose_camera(camera_file: str, field_of_view: float | None) -> tuple[Camera
         return lambda image: camera, f"camera of {camera_file}"
     if field_of_view is None:
         words = f"horizontal field of view of {ASSUMED_FIELD_OF_VIEW:g} degrees where EXIF has no focal length"
-        return _camera_from_exif, f"ASSUMED {words}; give --camera=camera.json or --fov=DEGREES for true proportions"
+        give = "give --camera=camera.json or --fov=DEGREES for true proportions, and for metres if the network has them"
+        return _camera_from_exif, f"ASSUMED {words}; {give}"
     camera_from_field_of_view(field_of_view, (1, 1))  # refuses an impossible angle before anything is computed
     words = f"horizontal field of view of {field_of_view:g} degrees"
     return lambda image: camera_from_field_of_view(field_of_view, image.image.shape[:2]), words
@@ -152,7 +156,7 @@ def _readable(inputs: Sequence[Input], camera_for: CameraFor, problems: list[str
     for entry in inputs:
         try:
             for frame in entry.frames():
-                check_camera(camera_for(frame), frame.image.shape[:2])
+                check_camera(camera_for(frame), frame.image.shape[:2], str(entry.path))
                 yield frame
         except UserError as error:
             problems.append(str(error))

@@ -237,7 +237,7 @@ def load_weights(path: pathlib.Path | str, step: int | None = None) -> Weights:
     if workdir.name == FOLDER:
         workdir = workdir.parent
     if not workdir.is_dir():
-        raise UserError(f"{path} does not exist; give a training workdir.")
+        raise UserError(f"{path} does not exist; give a training's working folder, a network's file, or 'bundled'.")
     config = configs.read(workdir)
     steps = committed_steps(workdir / FOLDER)
     if step is not None and step not in steps:

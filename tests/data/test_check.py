@@ -91,6 +91,14 @@ def test_check_takes_images_of_any_shape(tmp_path):
     assert (strip.size, strip.pairs, strip.static, strip.flat) == ((2, 4000), 2, 2, 3)
 
 
+def test_check_doubts_focal_lengths_that_differ(tmp_path):
+    write_clip(tmp_path / "usual", count=3, camera=CAMERA | {"fy": CAMERA["fx"]})
+    write_clip(tmp_path / "wrong", count=3, camera=CAMERA | {"fy": 2 * CAMERA["fx"]})
+    usual, wrong = check(data_options("frames", tmp_path))
+    assert "times fx" not in str(usual)
+    assert "warning: fy is 2 times fx, which is right for stretched images only" in str(wrong)
+
+
 def test_check_reports_the_stereo_rig(tmp_path):
     write_kitti_odometry(tmp_path, "06", cameras=[0, 1])
     (report,) = check(data_options("kitti_odometry", tmp_path))
@@ -103,6 +111,7 @@ def test_check_reports_the_stereo_rig(tmp_path):
         ({"cx": 200}, "principal point"),
         ({"fx": -1}, "focal lengths must be positive"),
         ({"width": 320}, "if the images were resized"),
+        ({"width": CAMERA["height"], "height": CAMERA["width"], "cx": 1, "cy": 1}, "width and height are swapped"),
     ],
 )
 def test_check_rejects_impossible_intrinsics(tmp_path, monkeypatch, change, message):

@@ -12,7 +12,7 @@ import robustdepth
 from robustdepth.errors import UserError
 from robustdepth.geometry.camera import make_camera
 from robustdepth.prediction.pictures import to_uint8
-from robustdepth.prediction.predictor import Predictor, resize_map
+from robustdepth.prediction.predictor import Predictor, as_camera, resize_map
 from tests.made_up_model import RedModel, red_model
 
 
@@ -141,6 +141,8 @@ def test_a_camera_may_be_a_file(predictor, tmp_path):
     prediction = predictor(ramp(40, 80), camera=str(path))
     np.testing.assert_allclose(prediction.camera.focal, (70, 71))
     assert prediction.points().shape == (40, 80, 3)
+    with pytest.raises(UserError, match=r"a camera is the path of a camera\.json or .*, not \{'fx': 70\}"):
+        as_camera({"fx": 70})
 
 
 def test_predictor_and_prediction_say_what_they_are_in_one_line(predictor):

@@ -161,6 +161,11 @@ def make_clip_camera(values: Mapping[str, float], path: pathlib.Path) -> Camera:
 def _check_size(image: pathlib.Path, camera: Camera, camera_file: pathlib.Path) -> None:
     size = height, width = image_size(image)
     if size != camera.size:
+        if size == camera.size[::-1]:
+            raise UserError(
+                f"{image} has {width}x{height} pixels, but {camera_file} is for {height}x{width}: width and height are "
+                "swapped, or the image was turned; then the intrinsics must be turned, too."
+            )
         resized = resize_camera(camera, size)
         (fx, fy), (cx, cy) = resized.focal, resized.center
         raise UserError(
