@@ -105,7 +105,7 @@ def _unblamed(error: BaseException, path: str) -> str:
         return f"config file {path} cannot be run: {str(error).strip().splitlines()[-1]}"
     if isinstance(error, AttributeError | KeyError):
         text, *hint = re.sub(r"[\\'\"]", "", str(error).replace("\\n", "\n")).splitlines()
-        return f"the config has no key {text}. {' '.join(hint)}".rstrip()
+        return f"the config has no key {text}. {' '.join(hint) or 'configs/base.py lists all keys.'}"
     return " ".join(str(error).split())
 
 

@@ -185,6 +185,7 @@ def test_two_processes_do_not_share_a_workdir(clip, tmp_path):
     ("flags", "sentence"),
     [
         (["--config.optimizer.step=5"], "no key step. Did you mean steps instead"),
+        (["--config.optimizer.lr=5"], "no key lr. configs/base.py lists all keys"),
         (["--config=configs/world_structure.py:fulll"], "configs/world_structure.py has no row 'fulll'"),
         (["--config=world_structure:"], "world_structure.py has no row ''"),
         (["--config=adapt:both"], "adapt.py has no rows: leave :both out"),
