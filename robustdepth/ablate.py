@@ -29,10 +29,10 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 16, "Images per call of the network in evaluations.")
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
-    run_main(_ablate)
+    run_main(_ablate, argv[1:])
 
 
 def _ablate() -> None:

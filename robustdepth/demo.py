@@ -37,10 +37,10 @@ def define_flags() -> None:
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines see the page.")
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
-    run_main(lambda: _serve(flags.FLAGS.checkpoint, flags.FLAGS.host, flags.FLAGS.port))
+    run_main(lambda: _serve(flags.FLAGS.checkpoint, flags.FLAGS.host, flags.FLAGS.port), argv[1:])
 
 
 def _serve(checkpoints: list[str], host: str, port: int) -> None:

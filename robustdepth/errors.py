@@ -4,7 +4,7 @@ import difflib
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SHOWN = 30  # of all known names, where none is close
 
@@ -45,14 +45,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def run_main(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None], words: Sequence[str] = ()) -> None:
     """Runs a binary's main function, turning a `UserError` into its sentence and exit status 2.
 
-    File names that are no text, as from other systems, are printed with their bytes spelt out.
+    `words` of the command line that belong to no flag are refused: what was meant by them would not be done. File names
+    that are no text, as from other systems, are printed with their bytes spelt out.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if words:
+            raise UserError(f"{words[0]!r} belongs to no flag: write --NAME=VALUE for each, without blanks in it.")
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

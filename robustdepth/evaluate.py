@@ -44,10 +44,10 @@ def define_flags() -> None:
     flags.DEFINE_string("train_median", "", "The train_median.npz of the baseline, if not the model's.")
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
-    run_in_job(_evaluate)
+    run_in_job(_evaluate, argv[1:])
 
 
 def _evaluate() -> None:

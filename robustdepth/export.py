@@ -22,10 +22,10 @@ def define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace what is there.")
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint readers are talkative
-    run_main(_export)
+    run_main(_export, argv[1:])
 
 
 def _export() -> None:

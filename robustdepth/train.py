@@ -35,13 +35,13 @@ def define_flags() -> None:
     )
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # checkpoint writers are talkative
     if flags.FLAGS.dry_run:
-        run_main(_dry_run)
+        run_main(_dry_run, argv[1:])
     else:
-        run_in_job(_train)
+        run_in_job(_train, argv[1:])
 
 
 def _train() -> None:
@@ -101,6 +101,8 @@ def _unblamed(error: BaseException, path: str) -> str:
     """What is wrong, where no line of the config file is to blame."""
     if "no attribute 'get_config'" in str(error):
         return f"{path} has no get_config(): it is no experiment, such as those in configs/."
+    if path and "--config=None" in str(error):
+        return f"{path}: get_config() returns nothing; it must return what base.get_config() gave it, changed."
     if isinstance(error, SyntaxError) or "Traceback (most recent call last)" in str(error):
         return f"config file {path} cannot be run: {str(error).strip().splitlines()[-1]}"
     if isinstance(error, AttributeError | KeyError):

@@ -33,6 +33,33 @@ def test_a_wrong_command_ends_with_a_sentence():
     assert done.stderr == "error: there is no command 'predikt': did you mean predict?\n"
 
 
+@pytest.mark.parametrize("stray", ["steps=3", "False"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--config=world_quickstart", "--workdir=run"),
+        ("train", "--config=world_quickstart", "--dry_run=cpu:1"),
+        ("evaluate", "--checkpoint=run", "--output=out"),
+        ("export", "--checkpoint=run", "--output=file.safetensors"),
+        ("ablate", "--family=family.py", "--output=out"),
+        ("demo",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_words_of_no_flag_are_refused(words, stray, tmp_path):
+    done = command(*words, stray, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: '{stray}' belongs to no flag: write --NAME=VALUE for each, without blanks in it.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_that_returns_nothing_is_told(tmp_path):
+    (tmp_path / "own.py").write_text("def get_config():\n    pass\n")
+    done = command("train", "--config=own.py", "--workdir=run", folder=tmp_path)
+    assert done.returncode == 2
+    assert "error: own.py: get_config() returns nothing; it must return what base.get_config()" in done.stderr
+
+
 def test_each_command_has_its_own_help(tmp_path):
     assert "--checkpoint" in command("export", "--help", folder=tmp_path).stdout
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from robustdepth.data.recordings.clips import RECORDINGS, Frame, Recording, pair_views
 from robustdepth.data.stereo.proxies import Proxies, open_proxies
+from robustdepth.errors import UserError
 from robustdepth.geometry.camera import resize_camera
 from robustdepth.switches import uses, uses_proxy
 from robustdepth.types import STEREO
@@ -110,7 +111,13 @@ def world_count(config: ConfigDict) -> int:
 def build_source(config: ConfigDict, keep: bool = True) -> ViewSource:
     """The examples that `config.data` describes, at `config.image_size`. Raises UserError where there are none."""
     proxies = open_proxies(config.selective.folder) if disparity_from(config) == FILES else None
-    return ViewSource(open_recording(config.data), config.data, tuple(config.image_size), proxies, keep)
+    source = ViewSource(open_recording(config.data), config.data, tuple(config.image_size), proxies, keep)
+    if uses(config, "velocity") and not any(target.velocity for target, _ in source.views):
+        raise UserError(
+            f"config.loss.velocity needs the camera's speed, and {config.data.root} has none: give it "
+            "(docs/own_footage.md, docs/data.md), or set config.loss.velocity=0."
+        )
+    return source
 
 
 TRUTH, SGM, FILES = "truth", "sgm", "files"

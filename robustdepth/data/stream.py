@@ -45,6 +45,10 @@ def train_stream(
             f"batch_size {config.batch_size}, of it {stream.world_count} rendered, cannot be divided by {shards} "
             "hosts; choose multiples (config.batch_size, config.data.world_share)."
         )
+    if config.data.name != "none" and stream.world_count == config.batch_size:
+        logging.warning(
+            "config.data.world_share=1 renders every image: nothing of config.data.root=%s is read.", config.data.root
+        )
     return stream
 
 

@@ -119,7 +119,10 @@ class Checkpointer:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore())
         with ocp.CheckpointManager(self.folder, options=options) as manager:
             found = manager.restore(step, args=items)
-        return found["state"], found["data"]
+        position = found["data"]
+        if not isinstance(position, dict) or not isinstance(position.get("step"), int):
+            raise DamagedError("data/metadata holds no position in the data")
+        return found["state"], position
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         """Moves damaged steps out of the way of those that will be saved again; process 0 does it for all."""

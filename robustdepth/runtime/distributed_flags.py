@@ -4,7 +4,7 @@ JAX is not imported before the flags are known to be right.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -32,8 +32,11 @@ def job_of_flags() -> Job:
     return find_job(_MODE.value, explicit, os.environ)
 
 
-def run_in_job(main: Callable[[], None]) -> None:
-    """Runs a binary's main function as one process of its job; errors end it with a sentence, see `distributed`."""
+def run_in_job(main: Callable[[], None], words: Sequence[str] = ()) -> None:
+    """Runs a binary's main function as one process of its job; errors end it with a sentence, see `distributed`.
+
+    `words` are those of the command line that belong to no flag; they are refused.
+    """
 
     def run() -> None:
         job = job_of_flags()
@@ -46,4 +49,4 @@ def run_in_job(main: Callable[[], None]) -> None:
         distributed.start(job, _JOIN_SECONDS.value, _LOST_SECONDS.value)
         distributed.run(main)
 
-    run_main(run)
+    run_main(run, words)

@@ -18,6 +18,7 @@ from robustdepth.errors import UserError
 SUMS_FILE = "sha256.json"  # in the folder of each step, which older versions did not write
 NEEDED = ("state/_METADATA", "state/manifest.ocdbt", "data/metadata")  # without these nothing can be read
 DECODING = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND")  # TensorStore's words for what is broken, cut off or not there
+DECOMPRESSING = "ZSTD_decompressStream() failed"  # which it gives another word
 PAUSES = (0.5, 2.0, 5.0)  # seconds before reading is tried again
 
 Result = TypeVar("Result")
@@ -108,4 +109,7 @@ def first_line(error: BaseException) -> str:
 def _proves_damage(error: BaseException) -> bool:
     if isinstance(error, FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError):
         return True
-    return str(error).startswith(DECODING) or (error.__cause__ is not None and _proves_damage(error.__cause__))
+    text = str(error)
+    if text.startswith(DECODING) or DECOMPRESSING in text:
+        return True
+    return error.__cause__ is not None and _proves_damage(error.__cause__)

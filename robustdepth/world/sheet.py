@@ -36,8 +36,8 @@ def contact_sheet(
     return np.concatenate([np.concatenate(row, axis=1) for row in zip(*columns, strict=True)])
 
 
-def main(_) -> None:
-    run_main(_write)
+def main(argv: list[str]) -> None:
+    run_main(_write, argv[1:])
 
 
 def _write() -> None:

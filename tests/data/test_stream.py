@@ -13,7 +13,7 @@ from robustdepth.methods.selective import proxy_depth
 from robustdepth.runtime import config as configs
 from robustdepth.types import Batch, Camera
 from robustdepth.world.generate import render_examples
-from tests.recordings import DRIVE, SIZE, config_for, picture, truncate, write_kitti_raw
+from tests.recordings import CAMERA, DRIVE, SIZE, config_for, picture, truncate, write_clip, write_kitti_raw
 from tests.recordings import write_kitti_odometry as write_odometry
 from tests.tiny import tiny_config
 
@@ -257,3 +257,18 @@ def test_rendered_and_recorded_batches_are_of_one_kind(tmp_path):
 def test_unknown_recording_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="did you mean kitti_raw"):
         train_stream(config_for("kiti_raw", tmp_path))
+
+
+def test_a_world_that_leaves_no_recordings_is_told(drive, renderer, caplog):
+    train_stream(config_for("kitti_raw", drive, batch=4, world_share=1.0))
+    assert f"nothing of config.data.root={drive} is read" in caplog.text
+
+
+def test_a_velocity_loss_needs_a_speed(tmp_path):
+    config = config_for("frames", tmp_path)
+    config.loss.velocity = 1.0
+    write_clip(tmp_path / "clip")
+    with pytest.raises(UserError, match=f"velocity needs the camera's speed, and {tmp_path} has none"):
+        train_stream(config)
+    write_clip(tmp_path / "clip", camera=CAMERA | {"fps": 10, "speed": 5.0})
+    assert next(train_stream(config)).speed.tolist() == pytest.approx(np.full((2, 2), 0.5))

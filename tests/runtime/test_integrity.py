@@ -1,15 +1,17 @@
 """Checksums find any change of a checkpoint's files, and without them no change ends in a traceback."""
 
+import contextlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from robustdepth.errors import UserError
 from robustdepth.runtime import integrity
-from robustdepth.runtime.checkpoint import FOLDER
+from robustdepth.runtime.checkpoint import ASIDE, FOLDER, Checkpointer
 from tests.checkpoints import contents, restore, small_state
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -40,6 +42,32 @@ def test_any_change_of_any_file_is_found(saved, tmp_path_factory, data):
                 integrity.check_files(folder)
     finally:
         path.write_bytes(whole)
+
+
+def test_an_array_of_zeros_without_checksums_is_damage(tmp_path):
+    state = small_state(1.0)
+    state.params["depth"]["kernel"] = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    with contextlib.closing(Checkpointer(tmp_path, keep=2)) as checkpointer:
+        for step in (1, 2):
+            checkpointer.save(state, {"step": step}, step)
+    newest = tmp_path / FOLDER / "2"
+    (newest / integrity.SUMS_FILE).unlink()  # as older versions wrote them
+    array = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    array.write_bytes(bytes(array.stat().st_size))
+    found, position = restore(tmp_path, state)
+    assert position == {"step": 1}
+    np.testing.assert_array_equal(found.params["depth"]["kernel"], state.params["depth"]["kernel"])
+    assert (tmp_path / ASIDE / "2").is_dir()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"step": null}'])
+def test_a_position_that_is_none_is_damage(workdir, content):
+    newest = workdir / FOLDER / "2"
+    (newest / integrity.SUMS_FILE).unlink()
+    (newest / "data" / "metadata").write_text(content)
+    _, position = restore(workdir, small_state(0.0))
+    assert position == {"step": 1}
+    assert (workdir / ASIDE / "2").is_dir()
 
 
 def flipped(whole: bytes) -> st.SearchStrategy[bytes]:
