@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from robustdepth.errors import UserError
 from robustdepth.runtime import config as configs
 from robustdepth.runtime.distributed import check_same_step, gather, is_first, is_lost, together
-from robustdepth.runtime.integrity import DamagedError, check_files, first_line, patiently, write_sums
+from robustdepth.runtime.integrity import DamagedError, check_files, checked_position, first_line, patiently, write_sums
 from robustdepth.runtime.sharding import path_name
 from robustdepth.types import PyTree, TrainState
 
@@ -119,10 +119,7 @@ class Checkpointer:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(template), data=ocp.args.JsonRestore())
         with ocp.CheckpointManager(self.folder, options=options) as manager:
             found = manager.restore(step, args=items)
-        position = found["data"]
-        if not isinstance(position, dict) or not isinstance(position.get("step"), int):
-            raise DamagedError("data/metadata holds no position in the data")
-        return found["state"], position
+        return found["state"], checked_position(found["data"])
 
     def _set_aside(self, damaged: dict[int, str]) -> None:
         """Moves damaged steps out of the way of those that will be saved again; process 0 does it for all."""

@@ -11,7 +11,7 @@ import logging
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from robustdepth.errors import UserError
 
@@ -51,6 +51,13 @@ def check_files(folder: pathlib.Path) -> None:
             raise DamagedError(f"{name} is missing") from None
         if found != digest:
             raise DamagedError(f"{name} is not what was written (its checksum differs)")
+
+
+def checked_position(position: Any) -> dict[str, Any]:
+    """What was read as a position in the data. Raises DamagedError where it is none."""
+    if not isinstance(position, dict) or not isinstance(position.get("step"), int):
+        raise DamagedError("data/metadata holds no position in the data")
+    return position
 
 
 def _sums(folder: pathlib.Path) -> dict[str, str]:

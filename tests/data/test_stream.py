@@ -272,4 +272,4 @@ def test_a_velocity_loss_needs_a_speed(tmp_path):
     with pytest.raises(UserError, match=f"velocity needs the camera's speed, and {tmp_path} has none"):
         train_stream(config)
     (tmp_path / "clip" / "camera.json").write_text(json.dumps(CAMERA | {"fps": 10, "speed": 5.0}))
-    assert set(next(train_stream(config)).speed.ravel()) <= {np.float32(0), np.float32(0.5)}
+    assert next(train_stream(config)).speed.max() == pytest.approx(0.5)
