@@ -94,6 +94,14 @@ def test_stereo_alone_has_no_pose_and_temporal_views_alone_no_metres(tmp_path, i
         load_model(tmp_path / "mono" / "checkpoints" / "6")
 
 
+@pytest.mark.parametrize("loss", ["velocity", "truth"])
+def test_a_camera_whose_speed_or_depth_was_known_gives_metres(tmp_path, loss):
+    config = compact(("next",))
+    config.loss[loss] = 1.0
+    save_untrained(config, tmp_path)
+    assert load_model(tmp_path).scale == "metric"
+
+
 def test_weights_of_another_model_are_refused_with_the_first_array_that_differs(tmp_path):
     config = compact(("stereo",))
     save_untrained(config, tmp_path)
