@@ -12,9 +12,9 @@ from configs import adapt
 def get_config():
     config = adapt.get_config()
     config.name = "overfit_clip"
-    config.optimizer.steps = 60
+    config.optimizer.steps = 50
     config.optimizer.warmup_steps = 10
     config.log.every = 10
-    config.log.images_every = 60
-    config.checkpoint.every = 60
+    config.log.images_every = 50
+    config.checkpoint.every = 50
     return config
