@@ -1,7 +1,8 @@
-"""What a depth network costs: python -m benchmarks.networks [--images=1] [--output=FILE].
+"""What a depth network costs: python -m benchmarks.networks [--images=1] [--network=NAME ...] [--output=FILE].
 
 For the bundled network and those that others published, at the size of their files: parameters, multiply-adds of an
-image in the program, and the time of one call on random weights. All are timed in turns.
+image in the program, and the time of one call on random weights, also as a multiple of the bundled network's. All are
+timed in turns.
 """
 
 import argparse
@@ -33,17 +34,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 1), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="beside the bundled one; default: all")
     parser.add_argument("--output", help="JSON file for docs/results")
     options = parser.parse_args()
     bundled = world_bundled.get_config()
     programs = {"bundled": program(bundled.image_size, bundled.model, options.images)}
-    for name, (size, changes) in NETWORKS.items():
+    for name in options.network or NETWORKS:
+        size, changes = NETWORKS[name]
         config = base.get_config()
         config.model.update(changes)
         programs[name] = program(size, config.model, options.images)
     seconds = median_seconds({name: run for name, (run, _) in programs.items()}, options.repeats)
     table = [
-        {"network": name, **facts, "ms an image": round(1e3 * seconds[name] / options.images, 1)}
+        {
+            "network": name,
+            **facts,
+            "ms an image": round(1e3 * seconds[name] / options.images, 1),
+            "times bundled": round(seconds[name] / seconds["bundled"], 1),
+        }
         for name, (_, facts) in programs.items()
     ]
     print(markdown(table))
