@@ -96,6 +96,7 @@ def test_kitti_from_packing_to_report_and_depth(site):
     assert (site / "runs" / "kitti" / "depth" / "0000000003_depth.png").is_file()
 
 
+@takes_minutes
 def test_structure_from_training_to_a_picture_of_features(site):
     train, _, features = commands("Structure before texture")
     run([*train, "--config.semantics.graph=fixed"], site)  # the learned graph takes longest to compile

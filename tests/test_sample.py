@@ -11,6 +11,7 @@ from robustdepth.errors import UserError
 from robustdepth.prediction.inputs import find_inputs
 from robustdepth.prediction.run import choose_camera
 from robustdepth.world.generate import render_examples
+from tests.conftest import takes_minutes
 
 SIZE = ("--height=32", "--width=64")
 
@@ -36,6 +37,7 @@ def test_worlds_come_with_their_cameras(tmp_path, monkeypatch):
     assert not np.array_equal(batch.camera.focal[0], batch.camera.focal[1])
 
 
+@takes_minutes
 def test_texture_changes_on_a_sheet(tmp_path, monkeypatch):
     words = ("--scenes=1,4", "--illumination=multi_scale", "--strength=0.5", "--seed=3")
     run(monkeypatch, "textures", f"--output={tmp_path / 'sheet.png'}", *words, *SIZE)

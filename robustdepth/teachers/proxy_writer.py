@@ -64,11 +64,6 @@ def stereo_pairs(name: str, root: str, split: str = "", sequences: Sequence[str]
         if source is None:
             continue
         left, right = (target, source) if target.side == "l" else (source, target)
-        if not left.baseline > 0 > right.baseline:
-            raise UserError(
-                f"the baseline of '{left.name}' is {left.baseline:.3f} m: the camera that is called left stands right "
-                "of the other, or the sign in its calibration is wrong; exchange the folders, or mend it."
-            )
         pairs[left.clip, left.number] = Pair(left, right)
     return recording, [pairs[key] for key in sorted(pairs)]
 

@@ -95,6 +95,7 @@ def same_reports(folder: pathlib.Path, *flags: str, processes: int = 2) -> dict:
     return report(alone)["protocols"]
 
 
+@takes_minutes
 def test_worlds(workdir, tmp_path):
     """Seven in two batches."""
     flags = (f"--workdir={workdir}", "--protocols=world", "--batch_size=4", "--worlds=7")
