@@ -26,8 +26,6 @@ from tests.recordings import (
     write_scan,
 )
 
-STEREO = ("previous", "next", "stereo")
-
 
 def test_lidar_points_become_the_ground_truth_that_published_numbers_use(tmp_path):
     write_kitti_raw(tmp_path)
